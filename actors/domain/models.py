@@ -1,0 +1,125 @@
+"""The words the whole tree speaks: quotes, bars and batches of them, as frozen dataclasses.
+
+Prices are US dollars as floats, times are aware UTC datetimes, percents are percents (1.25 means
+1.25 %), volumes are shares.  `None` means "no value": a vendor's -999, NaN, null or missing key
+never gets past its adapter, and a zero in here is a real zero.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+
+class Timeframe(StrEnum):
+    """The bar lengths that are stored; the names are data, never rename one."""
+
+    MINUTE = "1m"
+    DAY = "1d"
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """One symbol's market as a vendor last told it; symbols are in dot form (BRK.B)."""
+
+    symbol: str
+    at: datetime  # when the vendor says this was true
+    source: str
+    last: float | None = None
+    bid: float | None = None
+    ask: float | None = None
+    bid_size: int | None = None
+    ask_size: int | None = None
+    open: float | None = None
+    high: float | None = None
+    low: float | None = None
+    close: float | None = None  # the regular session's last price today, where the vendor tells it
+    previous_close: float | None = None
+    volume: int | None = None  # shares traded today
+    change: float | None = None
+    change_percent: float | None = None
+    high_52w: float | None = None
+    low_52w: float | None = None
+    delayed: bool = False
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteBatch:
+    """What one ask for many symbols brought: every symbol asked for is in exactly one of the three."""
+
+    quotes: tuple[Quote, ...]
+    unknown: tuple[str, ...] = ()  # the vendor says there is no such symbol
+    failed: tuple[tuple[str, str], ...] = ()  # (symbol, why): asked for, and no answer was had
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One 1-minute or daily bar; `at` is the start of the minute, or midnight UTC of the date."""
+
+    symbol: str
+    at: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: int
+    source: str
+    polled: bool = False  # built from polled quotes, so its high and low are of what was seen
+
+
+@dataclass(frozen=True, slots=True)
+class Ticker:
+    """One member of the universe."""
+
+    symbol: str
+    name: str
+    kind: str = "stock"  # stock | etf
+    sector: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One trading day's regular hours, as aware UTC datetimes."""
+
+    day: date
+    opens: datetime
+    closes: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshReport:
+    """What one refresh of the universe did."""
+
+    asked: int
+    stored: int  # quotes written
+    bars: int  # 1-minute bars written
+    unknown: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    seconds: float
+
+
+class VendorState(StrEnum):
+    """Whether a vendor can be asked, and if not, who has to do something about it."""
+
+    READY = "ready"
+    LIMITED = "limited"  # its rate limit is spent; goes on by itself
+    DOWN = "down"  # it does not answer as it should; goes on by itself
+    LOGIN_NEEDED = "login_needed"  # a person must log in
+    UNCONFIGURED = "unconfigured"  # no key set
+
+
+@dataclass(frozen=True, slots=True)
+class VendorStatus:
+    """One vendor as the provider pool sees it."""
+
+    name: str
+    state: VendorState
+    remedy: str | None = None  # what a person must do, where somebody must
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    last_answer_at: datetime | None = None
+    requests: int = 0
+    errors: int = 0
+    spent: int = 0  # requests in the current window of the limit
+    limit: int = 0
+    login_expires_at: datetime | None = None

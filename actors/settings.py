@@ -1,0 +1,116 @@
+"""The environment, read once and typed; a wrong value ends the start with a sentence.
+
+The boot program reads `.env` and the environment, settles what was left open (ports, the embedded
+server's address, the sandbox's URLs) and hands the result to every actor, so that the whole tree
+runs on one and the same set of values.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+EX_CONFIG = 78  # sysexits.h: the exit code of "your configuration is wrong"
+
+
+class Refused(Exception):
+    """The start is refused; the message is one sentence that says what to change."""
+
+
+def _base_url(url: str) -> str:
+    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+        raise ValueError(f"must be https:// or a loopback http:// address, was {url!r}")
+    return url.rstrip("/")
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Secret = SecretStr | None
+
+
+class Settings(BaseModel):
+    """Every setting of Volaris; the names are those of `.env.example`, upper-cased."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    # Where things are
+    volaris_home: Path = Path(".volaris")
+    database_url: Secret = None
+    ray_address: str | None = None
+
+    # What listens, always on loopback unless VOLARIS_HOST says otherwise; 0 = any free port
+    volaris_host: str = "127.0.0.1"
+    volaris_api_port: Port = Field(8000, validation_alias=AliasChoices("VOLARIS_API_PORT", "PORT"))
+    volaris_dashboard: bool = True
+    volaris_dashboard_port: Port = 8265
+    volaris_sandbox_port: Port = 8900
+    volaris_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    # The tree: VOLARIS_BUDGET__<CHILD>=soft:hard in MiB; VOLARIS_JOB__<JOB>=seconds, a cron line or "off"
+    volaris_budget: dict[str, str] = {}
+    volaris_job: dict[str, str] = {}
+    volaris_object_store_mb: int = Field(96, ge=80, le=65536)
+    volaris_memory_mb: int | None = Field(None, ge=256)  # what may be used; None = the machine's
+
+    # Data
+    volaris_market_hours: Literal["nyse", "always"] | None = None  # None = nyse, always in the sandbox
+    volaris_bars_1m_days: int = Field(5, ge=1, le=60)
+    volaris_secret_key: Secret = None  # seals OAuth tokens; None = a key file in the home
+
+    # Vendors
+    schwab_base_url: BaseUrl = "https://api.schwabapi.com"
+    schwab_app_key: Secret = None
+    schwab_secret_key: Secret = None
+    schwab_refresh_token: Secret = None
+    schwab_redirect_uri: str = "https://127.0.0.1:8182/"
+    schwab_per_minute: int = Field(120, ge=1, le=10_000)
+
+    @field_validator("volaris_home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("volaris_budget", "volaris_job")
+    @classmethod
+    def _lower(cls, table: dict[str, str]) -> dict[str, str]:
+        return {name.lower(): value for name, value in table.items()}
+
+    @property
+    def has_vendor_keys(self) -> bool:
+        """Tell whether any market-data vendor can be asked."""
+        return self.schwab_app_key is not None
+
+
+def read(**given: object) -> Settings:
+    """Return the settings of this process; a wrong one is a `Refused` that names it.
+
+    pydantic-settings is imported here because only the boot program needs it: it would cost every
+    actor 4.5 MB.
+    """
+    from pydantic_settings import BaseSettings, SettingsConfigDict  # noqa: PLC0415
+
+    class Environment(BaseSettings, Settings):
+        model_config = SettingsConfigDict(
+            env_file=".env",
+            env_nested_delimiter="__",
+            env_ignore_empty=True,
+            extra="ignore",
+            frozen=True,
+            populate_by_name=True,
+        )
+
+    try:
+        return Settings.model_construct(**dict(Environment(**given)))
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        raise Refused(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
