@@ -20,6 +20,8 @@ from typing import Any, Protocol, cast
 
 from actors.domain.models import (
     Bar,
+    ChildStatus,
+    JobStatus,
     Quote,
     QuoteBatch,
     RefreshReport,
@@ -74,3 +76,74 @@ class PriceIngestor(Protocol):
     async def bars(
         self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime, limit: int
     ) -> tuple[Bar, ...]: ...
+
+
+class Supervisor(Protocol):
+    """The root: what runs, what it costs, and what happened."""
+
+    async def status(self) -> tuple[ChildStatus, ...]: ...
+    async def database(self) -> str | None: ...
+    async def history(self, limit: int, child: str | None = None) -> tuple[dict[str, Any], ...]: ...
+
+
+class Scheduler(Protocol):
+    """The clock of the tree."""
+
+    async def jobs(self) -> tuple[JobStatus, ...]: ...
+
+
+class Line(Protocol):
+    """One attempt to ask a child; `runtime.Line` is the real one."""
+
+    async def ask(
+        self, child: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float
+    ) -> Any:
+        """Return the child's answer; `Gone` where no process took it or it died, `TimeoutError` when late."""
+
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach a child
+
+
+class Tree:
+    """The tree as its callers see it; every call made through it has the same deadline."""
+
+    def __init__(self, line: Line, seconds: float = 30.0) -> None:
+        self._line, self._seconds = line, seconds
+        self.provider_pool = cast("ProviderPool", _Name(self, "provider_pool"))
+        self.price_ingestor = cast("PriceIngestor", _Name(self, "price_ingestor"))
+        self.scheduler = cast("Scheduler", _Name(self, "scheduler"))
+        self.supervisor = cast("Supervisor", _Name(self, "supervisor"))
+
+    def within(self, seconds: float) -> "Tree":
+        """Return the same tree with another deadline."""
+        return Tree(self._line, seconds)
+
+    async def ask(self, child: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask a child by its name; repeat while no living process has answered, within the deadline."""
+        end = time.monotonic() + self._seconds
+        pause = FIRST_PAUSE
+        while True:
+            left = end - time.monotonic()
+            try:
+                return await self._line.ask(child, method, args, kwargs, max(left, 0.001))
+            except TimeoutError:
+                raise DeadlineExceeded(child, method, self._seconds) from None
+            except Gone as e:
+                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
+                if time.monotonic() + wait >= end:
+                    raise Unreachable(child, str(e)) from None
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+class _Name:
+    """Turns `tree.child.method(...)` into a message."""
+
+    def __init__(self, tree: Tree, child: str) -> None:
+        self._tree, self._child = tree, child
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        async def send(*args: Any, **kwargs: Any) -> Any:
+            return await self._tree.ask(self._child, method, *args, **kwargs)
+
+        return send

@@ -6,7 +6,7 @@ runs on one and the same set of values.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,8 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+
+from actors.spec import Budget, Child, mib
 
 EX_CONFIG = 78  # sysexits.h: the exit code of "your configuration is wrong"
 
@@ -74,6 +76,11 @@ class Settings(BaseModel):
     schwab_redirect_uri: str = "https://127.0.0.1:8182/"
     schwab_per_minute: int = Field(120, ge=1, le=10_000)
 
+    # Settled by the boot program, not by the environment
+    boot_id: str = Field("", exclude=True, validation_alias="settled_boot_id")
+    sandbox_url: str | None = Field(None, exclude=True, validation_alias="settled_sandbox_url")
+    api_handover: Path | None = Field(None, exclude=True, validation_alias="settled_handover")
+
     @field_validator("volaris_home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
@@ -84,13 +91,30 @@ class Settings(BaseModel):
     def _lower(cls, table: dict[str, str]) -> dict[str, str]:
         return {name.lower(): value for name, value in table.items()}
 
+    def budget(self, child: Child) -> Budget:
+        """Return the child's budget: its row in the tree, or `VOLARIS_BUDGET__<CHILD>=soft:hard` (MiB)."""
+        given = self.volaris_budget.get(child.id)
+        if given is None:
+            return child.memory
+        try:
+            soft, hard = (int(part) for part in given.split(":"))
+            return mib(soft, hard)
+        except ValueError as e:
+            why = str(e) if "below hard" in str(e) else f"write soft:hard in MiB, was {given!r}"
+            raise Refused(f"VOLARIS_BUDGET__{child.id.upper()}: {why}") from None
+
+    @property
+    def market_always_open(self) -> bool:
+        """Tell whether market hours are to be ignored (the sandbox's market never closes)."""
+        return (self.volaris_market_hours or ("always" if self.sandbox_url else "nyse")) == "always"
+
     @property
     def has_vendor_keys(self) -> bool:
         """Tell whether any market-data vendor can be asked."""
         return self.schwab_app_key is not None
 
 
-def read(**given: object) -> Settings:
+def read(**given: Any) -> Settings:
     """Return the settings of this process; a wrong one is a `Refused` that names it.
 
     pydantic-settings is imported here because only the boot program needs it: it would cost every

@@ -123,3 +123,39 @@ class VendorStatus:
     spent: int = 0  # requests in the current window of the limit
     limit: int = 0
     login_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStatus:
+    """One child of the tree as the supervisor sees it; memory in MiB."""
+
+    id: str
+    state: str  # supervise.Phase
+    pid: int | None
+    node: str | None
+    generation: int
+    restarts: int  # unplanned
+    replacements: int  # planned
+    memory_mb: float | None
+    soft_mb: int
+    hard_mb: int
+    since: datetime
+    last_exit_cause: str | None = None
+    last_exit_at: datetime | None = None
+    retry_at: datetime | None = None  # when a child that is down or given up is started again
+    detail: str | None = None  # what its last failed start said
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job of the scheduler: when it runs and how its last run ended."""
+
+    id: str
+    when: str
+    message: str
+    next_at: datetime | None
+    running: bool = False
+    last_slot: datetime | None = None
+    last_state: str | None = None
+    last_seconds: float | None = None
+    last_error: str | None = None

@@ -1,0 +1,12 @@
+"""The market-data vendors, by name; adding one is a file, a line here and a recording."""
+
+import sys
+from typing import Final
+
+# httpx brings its command line along where click and rich are installed: 5 MB that no actor uses.
+# Where that import fails it does without, as it is meant to.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
+PROVIDERS: Final = {
+    "schwab": "actors.providers.schwab:Schwab",
+}

@@ -1,0 +1,203 @@
+"""`volaris`: the command line.  Each command is a few lines here; what it does is in `boot`, `home`, `doctor`.
+
+Exit codes: 0 done, 1 it failed, 3 not running (as in LSB's `status`), 78 the configuration is wrong.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from actors import home, settings
+from actors.settings import EX_CONFIG, Refused, Settings
+
+NOT_RUNNING = 3
+DOWN_WITHIN = 120.0
+
+app = typer.Typer(
+    help="Market data, implied volatility and alerts for options traders: a supervised tree of Ray actors.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; what is refused is one sentence, not a traceback."""
+    try:
+        app()
+    except Refused as e:
+        print(f"volaris: {e}", file=sys.stderr)
+        sys.exit(EX_CONFIG)
+
+
+@app.command()
+def up(
+    sandbox: Annotated[
+        bool, typer.Option(help="Use the local sandbox market when no vendor key is set.")
+    ] = True,
+) -> None:
+    """Start the tree and show it while it runs; Ctrl-C drains and stops it."""
+    config = settings.read()
+    asyncio.run(_up(config, sandbox=sandbox))
+
+
+async def _up(config: Settings, *, sandbox: bool) -> None:
+    from actors.boot import Boot  # noqa: PLC0415  (only this command needs PostgreSQL and the rest)
+    from actors.view import Live  # noqa: PLC0415
+
+    live = Live(config.volaris_home)
+    task = asyncio.current_task()
+    asked: list[int] = []
+
+    def stop(number: int) -> None:
+        asked.append(number)
+        if len(asked) == 1 and task is not None:
+            task.cancel()
+        else:
+            live.say("ending everything now")
+            home.end_leftovers(home.read_run(config.volaris_home))
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    try:
+        async with Boot(config, live.say, sandbox=sandbox).running() as boot:
+            await asyncio.gather(boot.watch(), live.show())
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+
+
+@app.command()
+def down() -> None:
+    """Drain and stop the tree of this home; leave no process behind."""
+    where = settings.read().volaris_home
+    run = home.read_run(where)
+    if home.is_locked(where):
+        pid = int(run.get("pid", 0))
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        if not _wait(lambda: not home.is_locked(where), DOWN_WITHIN):
+            print(f"volaris: the boot program (pid {pid}) does not end; killing it", file=sys.stderr)
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(pid).kill()
+    elif not run:
+        print(f"nothing is running in {where}")
+        return
+    _end_what_is_left(where)
+    print("stopped")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option(help="Go on showing it until Ctrl-C.")] = False,
+    history: Annotated[bool, typer.Option(help="Show the newest starts and stops.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Rows of history.")] = 50,
+) -> None:
+    """Show the tree: every child with its memory, its budget, its restarts and why."""
+    where = settings.read().volaris_home
+    if not home.is_locked(where):
+        if as_json:
+            print(json.dumps({"running": False, "api": None, "children": []}))
+        else:
+            print(f"nothing is running in {where}")
+        sys.exit(NOT_RUNNING)
+    if as_json and not history:
+        print(json.dumps(_status(where)))
+    elif history:
+        _history(where, limit, as_json=as_json)
+    else:
+        _show(where, watch=watch)
+
+
+def _status(where: Path) -> dict[str, Any]:
+    run, tree = home.read_run(where), home.read_tree(where)
+    return {
+        "running": True,
+        "state": run.get("state"),
+        "pid": run.get("pid"),
+        "api": run.get("api"),
+        "dashboard": run.get("dashboard"),
+        "sandbox": run.get("sandbox"),
+        "at": tree.get("at"),
+        "boot": tree.get("boot"),
+        "supervisor": tree.get("supervisor"),
+        "children": tree.get("children", []),
+    }
+
+
+def _show(where: Path, *, watch: bool) -> None:
+    from actors.view import Live, console, headline, tree_table  # noqa: PLC0415
+
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(Live(where).show())
+        return
+    run, tree = home.read_run(where), home.read_tree(where)
+    console().print(headline(run, tree), tree_table(tree), sep="\n")
+
+
+def _history(where: Path, limit: int, *, as_json: bool) -> None:
+    import httpx  # noqa: PLC0415
+
+    from actors.view import console, history_table  # noqa: PLC0415
+
+    url = f"{home.read_run(where).get('api')}/api/v1/system/history"
+    try:
+        answer = httpx.get(url, params={"limit": limit}, timeout=10).raise_for_status()
+    except httpx.HTTPError as e:
+        print(f"the API does not answer ({type(e).__name__}); try again in a moment", file=sys.stderr)
+        sys.exit(1)
+    if as_json:
+        print(answer.text)
+    else:
+        console().print(history_table(answer.json()["history"]))
+
+
+@app.command()
+def doctor() -> None:
+    """Check what the tree needs of this machine: ports, memory, database, keys, clock."""
+    from actors.doctor import examine  # noqa: PLC0415
+
+    findings = asyncio.run(examine(settings.read()))
+    for finding in findings:
+        print(f"{'ok  ' if finding.well else 'BAD '} {finding.what}: {finding.said}")
+    if not all(finding.well for finding in findings):
+        sys.exit(1)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def sandbox(context: typer.Context) -> None:
+    """Run the sandbox market alone, in the foreground (`volaris sandbox --help` tells its options)."""
+    os.execv(sys.executable, [sys.executable, "-m", "sandbox", *context.args])  # noqa: S606
+
+
+def _end_what_is_left(where: Path) -> None:
+    from actors.store import embedded  # noqa: PLC0415
+
+    home.end_leftovers(home.read_run(where), 3.0)
+    if (where / "pg").exists():
+        embedded.stop_server(where)
+    home.forget(where)
+
+
+def _wait(true: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,162 @@
+"""1-minute bars out of polled quotes: what one more observation of a symbol adds, and what it does not.
+
+Everything rests on the volume a vendor tells, which is of the whole day.  A `Tally` says how much of it
+is in bars already; it is stored with the quote and the bar in one transaction, so whatever restarts
+happen, the volumes of a day's bars add up to the last told volume less the first one.  This module does
+*not* cover what came before the first observation: that is a backfill.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+
+from actors.domain.calendar import NEW_YORK, session
+from actors.domain.models import Bar, Quote
+
+FRESH = timedelta(minutes=15)  # the delay of a delayed feed; what is older than that did not trade
+AHEAD = timedelta(minutes=15)  # what is dated later than that is a mistake
+MOST = 2**63 - 1  # shares; what the database holds
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How much of a trading day's volume is in bars, or was there before the first observation."""
+
+    counted: int | None  # None = no volume has been told yet
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is stored of a symbol: its last observation, and the tally after it."""
+
+    at: datetime
+    volume: int | None
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one observation changes: the tally, and the bar of its minute, if it traded."""
+
+    tally: Tally
+    bar: Bar | None
+
+
+def trading_day(at: datetime) -> date:
+    """Return the trading day of a time: its date in New York."""
+    return at.astimezone(NEW_YORK).date()
+
+
+def minute(at: datetime) -> datetime:
+    """Return the start of a time's minute, in UTC."""
+    return at.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+def is_fresh(quote: Quote, now: datetime) -> bool:
+    """Tell whether the quote is of now; otherwise the symbol did not trade, and there is no bar."""
+    return abs(now - quote.at) <= FRESH
+
+
+def observe(seen: Seen | None, bar: Bar | None, quote: Quote, now: datetime) -> Step | None:
+    """Return what a quote adds to what is stored, None where it is older than that.
+
+    `bar` is the stored bar of the quote's minute.  The day's first observation counts from 0 if there
+    was one of an earlier day, else from itself.  A volume that falls is a correction: it is taken back
+    as far as the bar of the minute has it, and no further, so no volume is ever negative.
+    """
+    if seen is not None and quote.at < seen.at:
+        return None
+    tally = _tally(seen, quote)
+    if quote.last is None or not is_fresh(quote, now):
+        return Step(tally, None)
+    before = bar.volume if bar is not None else 0
+    added = 0
+    if (
+        quote.volume is not None
+        and tally.counted is not None
+        and tally.day == trading_day(quote.at)
+    ):
+        added = max(quote.volume - tally.counted, -before)
+        tally = replace(tally, counted=tally.counted + added)
+    if bar is not None and not bar.polled:
+        return Step(tally, None)  # what a vendor told of the minute is better
+    return Step(tally, _merged(bar, quote, quote.last, before + added))
+
+
+def _tally(seen: Seen | None, quote: Quote) -> Tally:
+    """Return where counting stands before the quote is counted."""
+    day = trading_day(quote.at)
+    if seen is None:
+        return Tally(quote.volume, day)
+    if seen.tally.day < day:
+        # In the early morning a vendor may still show yesterday's total: the day has not begun then.
+        begun = quote.volume is None or quote.volume != seen.volume
+        return Tally(0, day) if begun else seen.tally
+    return Tally(quote.volume, day) if seen.tally.counted is None else seen.tally
+
+
+def _merged(bar: Bar | None, quote: Quote, price: float, volume: int) -> Bar:
+    if bar is None:
+        at = minute(quote.at)
+        return Bar(quote.symbol, at, price, price, price, price, volume, quote.source, polled=True)
+    high, low = max(bar.high, price), min(bar.low, price)
+    return replace(bar, high=high, low=low, close=price, volume=volume, source=quote.source)
+
+
+def fault(quote: Quote, now: datetime) -> str | None:
+    """Return why a quote must not be stored, None where it may."""
+    if quote.at.utcoffset() is None:
+        return f"its time must have a zone, was {quote.at.isoformat()}"
+    if quote.at > now + AHEAD:
+        return f"its time must not be in the future, was {quote.at.isoformat()}"
+    prices = (quote.last, quote.bid, quote.ask, quote.open, quote.high, quote.low, quote.close)
+    numbers = (
+        *prices,
+        quote.previous_close,
+        quote.change,
+        quote.change_percent,
+        quote.high_52w,
+        quote.low_52w,
+    )
+    if not all(math.isfinite(number) for number in numbers if number is not None):
+        return f"its prices must be finite, were {numbers}"
+    if any(price < 0 for price in prices if price is not None):
+        return f"its prices must not be negative, were {prices}"
+    sizes = (quote.volume, quote.bid_size, quote.ask_size)
+    if not all(0 <= size <= MOST for size in sizes if size is not None):
+        return f"its volume and sizes must be 0 or more, were {sizes}"
+    if not (quote.name or "").isprintable():
+        return f"its name must be plain text, was {quote.name!r}"
+    return None
+
+
+def daily(quote: Quote) -> Bar | None:
+    """Return the daily bar a quote tells, None where it does not tell all of it.
+
+    One told before the close is of a day that is not over: `polled`, so that a vendor's own bar of the
+    day replaces it later.
+    """
+    close = quote.close if quote.close is not None else quote.last
+    if close is None or quote.open is None or quote.high is None or quote.low is None:
+        return None
+    day = trading_day(quote.at)
+    hours = session(day)
+    return Bar(
+        quote.symbol,
+        datetime.combine(day, time(), UTC),
+        quote.open,
+        max(quote.open, quote.high, close),
+        min(quote.open, quote.low, close),
+        close,
+        quote.volume or 0,
+        quote.source,
+        polled=hours is None or quote.at < hours.closes,
+    )
+
+
+def missing(stored: set[date], first: date, last: date) -> tuple[date, date] | None:
+    """Return the first and the last trading day of [first, last] that are not stored, None where none."""
+    span = (first + timedelta(n) for n in range((last - first).days + 1))
+    absent = [day for day in span if day not in stored and session(day) is not None]
+    return (absent[0], absent[-1]) if absent else None

@@ -1,0 +1,29 @@
+"""Why a question about the market has no answer; what an edge may catch besides the client's errors.
+
+::
+
+    UnknownSymbol   no vendor knows it: asking again changes nothing
+    Unanswered      nobody could tell right now: ask again
+"""
+
+
+class UnknownSymbol(Exception):
+    """No vendor knows the symbol."""
+
+    def __init__(self, symbol: str) -> None:
+        super().__init__(symbol)
+        self.symbol = symbol
+
+    def __str__(self) -> str:
+        return f"no vendor knows the symbol {self.symbol}"
+
+
+class Unanswered(Exception):
+    """A question that could not be answered now; `retry_after` says when to ask again (seconds)."""
+
+    def __init__(self, question: str, why: str, retry_after: float | None = None) -> None:
+        super().__init__(question, why, retry_after)
+        self.question, self.why, self.retry_after = question, why, retry_after
+
+    def __str__(self) -> str:
+        return f"{self.question} could not be had: {self.why}"

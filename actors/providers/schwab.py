@@ -1,0 +1,312 @@
+"""Schwab Trader API: consolidated real-time quotes and price history.
+
+Vendor reference: developer.schwab.com (a login is needed); its schema and its wire differ, and the
+wire is right.  The OAuth half is in `schwab_oauth`.
+"""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, ClassVar, Self
+from zoneinfo import ZoneInfo
+
+from actors.domain.models import Bar, Quote, QuoteBatch, Timeframe
+from actors.domain.symbols import spelled
+from actors.providers.base import Denied, Malformed, ProviderError, Unavailable, Unsupported
+from actors.providers.http import Tools, Wire
+from actors.providers.limits import Limiter
+from actors.providers.schwab_oauth import VENDOR, Account, OAuth
+from actors.settings import Settings
+
+DATA = "/marketdata/v1"
+CHICAGO = ZoneInfo("America/Chicago")  # daily bars are stamped at midnight there
+NO_VALUE = -999.0
+LATEST_MS = 4_102_444_800_000  # 2100; a later time is a fault, and would never be superseded
+LARGEST_COUNT = 2**63 - 1  # what PostgreSQL's bigint holds
+NAME_LENGTH = 200
+DETAIL_LENGTH = 200
+
+
+class Schwab:
+    """Quotes of up to 500 symbols at once, and bars of one symbol."""
+
+    name: ClassVar = VENDOR
+    needs: ClassVar = ("SCHWAB_APP_KEY", "SCHWAB_SECRET_KEY")
+    batch: ClassVar = 500  # 501 are refused: "Search combination should not exceed 500."
+
+    def __init__(self, account: Account, per_minute: int, tools: Tools) -> None:
+        self.limiter = Limiter(VENDOR, per_minute, clock=tools.clock, sleep=tools.sleep)
+        self._wire = Wire(VENDOR, account.base_url, self.limiter, tools)
+        self.oauth = OAuth(self._wire, account, tools)
+
+    @classmethod
+    def of(cls, settings: Settings, tools: Tools) -> Self | None:
+        """Return the vendor made from the settings, or None when its keys are not set."""
+        if settings.schwab_app_key is None or settings.schwab_secret_key is None:
+            return None
+        token = settings.schwab_refresh_token
+        account = Account(
+            app_key=settings.schwab_app_key.get_secret_value(),
+            secret_key=settings.schwab_secret_key.get_secret_value(),
+            redirect_uri=settings.schwab_redirect_uri,
+            refresh_token=token.get_secret_value() if token else None,
+            base_url=settings.schwab_base_url,
+        )
+        return cls(account, settings.schwab_per_minute, tools)
+
+    @property
+    def login_expires_at(self) -> datetime | None:
+        """Return when a person must log in again: 7 days after the last time."""
+        return self.oauth.expires_at
+
+    async def open(self) -> None:
+        """Take up the stored login."""
+        await self.oauth.open()
+
+    async def close(self) -> None:
+        """Finish what OAuth has in hand and give back every connection."""
+        await self.oauth.close()
+        await self._wire.close()
+
+    async def quotes(self, symbols: Sequence[str], deadline: float) -> QuoteBatch:
+        """Return each symbol's market; the symbols are distinct and at most 500."""
+        body = await self._get("/quotes", build_quotes(symbols), deadline)
+        return parse_quotes(body, symbols)
+
+    async def bars(
+        self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime, deadline: float
+    ) -> tuple[Bar, ...]:
+        """Return the bars that start in [start, end), oldest first; minutes of regular hours only."""
+        if timeframe is Timeframe.DAY and _date_from(start) >= _date_from(end):
+            return ()  # no midnight between them
+        body = await self._get("/pricehistory", build_bars(symbol, timeframe, start, end), deadline)
+        bars = parse_bars(body, symbol, timeframe)
+        return tuple(bar for bar in bars if start <= bar.at < end)
+
+    async def _get(self, path: str, params: Mapping[str, str], deadline: float) -> Any:
+        refused = None
+        while True:
+            token = await self.oauth.access_token(deadline, refused)
+            try:
+                return await self._wire.request(
+                    "GET",
+                    DATA + path,
+                    deadline=deadline,
+                    params=params,
+                    headers={"Authorization": f"Bearer {token}"},
+                    refusal=refusal,
+                )
+            except Denied:
+                # Tokens die early too (a new login, a restarted sandbox): one fresh one is tried.
+                if refused is not None:
+                    raise
+            refused = token
+
+
+# --- pure: what to ask -------------------------------------------------------------------------------
+
+
+def build_quotes(symbols: Sequence[str]) -> dict[str, str]:
+    """Return the query for many symbols' quotes, without the fundamentals that double its size."""
+    return {
+        "symbols": ",".join(spelled(symbol, VENDOR) for symbol in symbols),
+        "fields": "quote,reference,regular",
+    }
+
+
+def build_bars(symbol: str, timeframe: Timeframe, start: datetime, end: datetime) -> dict[str, str]:
+    """Return the query for one symbol's bars that start in [start, end)."""
+    query = {"symbol": spelled(symbol, VENDOR), "frequency": "1", "needExtendedHoursData": "false"}
+    if timeframe is Timeframe.MINUTE:
+        return query | {
+            "periodType": "day",
+            "frequencyType": "minute",
+            "startDate": str(_ms(start)),
+            "endDate": str(_ms(end)),
+        }
+    first, last = _date_from(start), _date_from(end)  # `last` is the first date not wanted
+    return query | {
+        "periodType": "year",
+        "frequencyType": "daily",
+        "startDate": str(_ms(_midnight(first))),
+        "endDate": str(_ms(_midnight(last)) - 1),
+    }
+
+
+# --- pure: what was answered -------------------------------------------------------------------------
+
+
+def refusal(status: int, body: Any) -> ProviderError | None:
+    """Read Schwab's own words in an answer that is not 2xx; None leaves it to the status."""
+    match body:
+        case {"fault": {"detail": {"errorcode": "protocol.http.TooBigBody"}}}:
+            return Unavailable(
+                VENDOR, f"its gateway gave up on an answer that is too big ({status})"
+            )
+        case {"errors": [{"detail": str(detail)}, *_]} if status == 400:
+            return Unsupported(VENDOR, f"refused the request: {_plain(detail, DETAIL_LENGTH)}")
+    return None
+
+
+def parse_quotes(body: Any, asked: Sequence[str]) -> QuoteBatch:
+    """Return the quotes of one answer; every symbol asked for is in exactly one part of the batch.
+
+    A symbol the vendor names as invalid, or says nothing of, is unknown.  An answer that holds nothing
+    for many symbols is `Malformed`, because it is no answer to the question.
+    """
+    if not isinstance(body, Mapping):
+        raise Malformed(VENDOR, f"quotes are an object, was {type(body).__name__}")
+    quotes, unknown, failed = [], [], []
+    for symbol in asked:
+        key = spelled(symbol, VENDOR)
+        if key not in body:
+            unknown.append(symbol)
+            continue
+        try:
+            quotes.append(parse_quote(body[key], symbol))
+        except Malformed as e:
+            failed.append((symbol, e.why))
+    if len(unknown) == len(asked) and not _explains(body, len(asked)):
+        raise Malformed(VENDOR, f"an answer without a quote for {len(asked)} symbols")
+    return QuoteBatch(tuple(quotes), tuple(unknown), tuple(failed))
+
+
+def parse_quote(entry: Any, symbol: str) -> Quote:
+    """Return one entry of a quotes answer as a quote; `Malformed` if there is no market in it.
+
+    A price at which something traded is never zero: before the first trade of a day Schwab says 0.
+    A bid or ask of zero is real.  `closePrice` is the previous close.
+    """
+    entry, quote = _object(entry, "entry"), _object(_object(entry, "entry").get("quote"), "quote")
+    reference, regular = entry.get("reference"), entry.get("regular")
+    told = max((_moment(quote.get(key)) for key in ("quoteTime", "tradeTime")), key=_or_long_ago)
+    if told is None:
+        raise Malformed(VENDOR, "it has neither a quoteTime nor a tradeTime")
+    description = reference.get("description") if isinstance(reference, Mapping) else None
+    found = Quote(
+        symbol=symbol,
+        at=told,
+        source=VENDOR,
+        last=_traded(quote.get("lastPrice")),
+        bid=_price(quote.get("bidPrice")),
+        ask=_price(quote.get("askPrice")),
+        bid_size=_count(quote.get("bidSize")),
+        ask_size=_count(quote.get("askSize")),
+        open=_traded(quote.get("openPrice")),
+        high=_traded(quote.get("highPrice")),
+        low=_traded(quote.get("lowPrice")),
+        close=_traded(regular.get("regularMarketLastPrice"))
+        if isinstance(regular, Mapping)
+        else None,
+        previous_close=_traded(quote.get("closePrice")),
+        volume=_count(quote.get("totalVolume")),
+        change=_number(quote.get("netChange")),
+        change_percent=_number(quote.get("netPercentChange")),
+        high_52w=_traded(quote.get("52WeekHigh")),
+        low_52w=_traded(quote.get("52WeekLow")),
+        delayed=entry.get("realtime") is False,
+        name=_plain(html.unescape(description), NAME_LENGTH) or None
+        if isinstance(description, str)
+        else None,
+    )
+    if found.last is found.bid is found.ask is found.previous_close is None:
+        raise Malformed(VENDOR, "there is no price in it")
+    return found
+
+
+def parse_bars(body: Any, symbol: str, timeframe: Timeframe) -> tuple[Bar, ...]:
+    """Return the bars of one price history, oldest first; a candle without its four prices is left out."""
+    candles = body.get("candles") if isinstance(body, Mapping) else None
+    if not isinstance(candles, list):
+        raise Malformed(VENDOR, "a price history without candles")
+    bars = [bar for candle in candles if (bar := _bar(candle, symbol, timeframe))]
+    if candles and not bars:
+        raise Malformed(VENDOR, f"a price history of {len(candles)} candles, none of them readable")
+    # By time, the later one of two: windows overlap at their edges.
+    return tuple(sorted({bar.at: bar for bar in bars}.values(), key=lambda bar: bar.at))
+
+
+def _bar(candle: Any, symbol: str, timeframe: Timeframe) -> Bar | None:
+    if not isinstance(candle, Mapping):
+        return None
+    at = _moment(candle.get("datetime"))
+    opened, high, low, close = (
+        _traded(candle.get(key)) for key in ("open", "high", "low", "close")
+    )
+    if at is None or opened is None or high is None or low is None or close is None or low > high:
+        return None
+    if timeframe is Timeframe.DAY:
+        at = datetime.combine(at.astimezone(CHICAGO).date(), time(), UTC)
+    volume = _count(candle.get("volume")) or 0
+    return Bar(symbol, at, opened, high, low, close, volume, VENDOR)
+
+
+def _explains(body: Mapping[str, Any], asked: int) -> bool:
+    """Tell whether an answer without a quote is one: it names invalid symbols, or one just vanished."""
+    match body:
+        case {"errors": {"invalidSymbols": [_, *_]}}:
+            return True
+    return asked == 0 or (asked == 1 and not body)
+
+
+def _object(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Malformed(VENDOR, f"its {what} is an object, was {type(value).__name__}")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number; every way of saying "no value" (-999, NaN, "NaN", null) is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number != NO_VALUE else None
+
+
+def _price(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number >= 0 else None
+
+
+def _traded(value: Any) -> float | None:
+    return _price(value) or None
+
+
+def _count(value: Any) -> int | None:
+    number = _price(value)
+    return int(value) if number is not None and number <= LARGEST_COUNT else None
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return a time told in epoch milliseconds; 0 is "never"."""
+    ms = _price(value)
+    if not ms or ms > LATEST_MS:
+        return None
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(ms))
+
+
+def _or_long_ago(at: datetime | None) -> datetime:
+    return at or datetime.min.replace(tzinfo=UTC)
+
+
+def _plain(text: str, length: int) -> str:
+    """Return a vendor's text as one line of printable characters (PostgreSQL takes no NUL)."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), CHICAGO)
+
+
+def _date_from(at: datetime) -> date:
+    """Return the first date whose midnight UTC is not before `at`."""
+    at = at.astimezone(UTC)
+    return at.date() if at.time() == time() else at.date() + timedelta(days=1)

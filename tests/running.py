@@ -1,0 +1,150 @@
+"""A whole tree for a test: started as a user would start it, in a home and on ports of its own."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[1]
+VOLARIS = [str(Path(sys.executable).with_name("volaris"))]
+OURS = ("VOLARIS_", "SCHWAB_", "DATABASE_URL", "RAY_")
+
+
+def until(true, seconds=60.0, why="it did not come true", every=0.1):
+    """Wait for a condition and return its value; the bound is for a broken tree, not for a slow machine."""
+    end = time.monotonic() + seconds
+    while not (value := true()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{why} within {seconds:g} s")
+        time.sleep(every)
+    return value
+
+
+def alive(process):
+    """Tell whether a process lives; a zombie that its parent has not fetched yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+class Running:
+    """One `volaris up` in a home of its own."""
+
+    def __init__(self, **env):
+        # Short, because Ray's sockets lie below it.
+        self.home = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k != "PORT"}
+        self.env = {
+            **clean,
+            "VOLARIS_HOME": str(self.home),
+            "VOLARIS_API_PORT": "0",
+            "VOLARIS_DASHBOARD": "false",
+            "VOLARIS_SANDBOX_PORT": "0",
+            **env,
+        }
+        self.process = None
+        self.http = httpx.Client(timeout=30)
+
+    def start(self, *args, wait=True):
+        self.log = (self.home / "up.log").open("ab")
+        self.process = subprocess.Popen(
+            [*VOLARIS, "up", *args],
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        if wait:
+            until(self.all_up, 120, "the tree did not come up")
+        return self
+
+    def run(self, *args, check=True, timeout=150):
+        done = subprocess.run(
+            [*VOLARIS, *args], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def said(self):
+        return (self.home / "up.log").read_text()
+
+    def file(self, name):
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((self.home / "run" / name).read_text())
+        return {}
+
+    def children(self):
+        return {child["id"]: child for child in self.file("tree.json").get("children", ())}
+
+    def all_up(self):
+        assert self.process is None or self.process.poll() is None, self.said()
+        children = self.children()
+        return children and all(child["state"] == "up" for child in children.values())
+
+    def pids(self):
+        return {name: child["pid"] for name, child in self.children().items()}
+
+    def supervisor(self):
+        return self.file("tree.json")["supervisor"]["pid"]
+
+    def url(self, path):
+        return self.file("run.json")["api"] + path
+
+    def sandbox(self, path):
+        return self.file("run.json")["sandbox"] + path
+
+    def get(self, path, **params):
+        return self.http.get(self.url(path), params=params)
+
+    def job(self, name):
+        return next(j for j in self.get("/api/v1/system/jobs").json()["jobs"] if j["id"] == name)
+
+    def logs(self, name):
+        with contextlib.suppress(OSError):
+            return (self.home / "logs" / f"{name}.log").read_text()
+        return ""
+
+    def members(self):
+        """Return every living process of this home, whatever it has done to its command line."""
+        sids = set(self.file("run.json").get("sessions", ()))
+        if self.process is not None:
+            sids.add(self.process.pid)
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                ours = os.getsid(process.pid) in sids or str(self.home) in " ".join(process.cmdline())
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def stop(self):
+        """End it as Ctrl-C would, and remove its home; nothing of it may be left."""
+        members = self.members()
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(120)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        left = [process for process in members if alive(process)]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.http.close()
+        if self.process is not None:
+            self.log.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+        return left
