@@ -75,7 +75,8 @@ def refuse_wrong_settings(settings: Settings) -> None:
 def listen(host: str, port: int, name: str) -> socket.socket:
     """Return a listening socket; a port that is taken is `Refused` with the setting that moves it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio leaves Nagle's algorithm on and each small answer waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -85,7 +86,7 @@ def listen(host: str, port: int, name: str) -> socket.socket:
         raise Refused(
             f"cannot listen on {host}:{port} ({e.strerror}); set {name} to another port, 0 for any free one"
         ) from None
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003
     return listener
 
 
@@ -148,7 +149,9 @@ class Boot:
             self._say("the Ray head died; bringing the tree back")
             log.error("the Ray head died")
             try:
-                await asyncio.to_thread(home.end_leftovers, {**self._run, "sessions": [self._head_session]})
+                await asyncio.to_thread(
+                    home.end_leftovers, {**self._run, "sessions": [self._head_session]}
+                )
                 await self._start_head()
                 await self._start_root()
             except Refused as e:
@@ -261,7 +264,7 @@ class Boot:
         with _umask(0o177):
             server.bind(str(path))
         server.listen(8)
-        server.setblocking(False)
+        server.setblocking(False)  # noqa: FBT003
         api = self._api
         assert api is not None
 
@@ -283,7 +286,10 @@ class Boot:
         }
         if self._given.ray_address:
             return {**os.environ, **ours}
-        ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._home / "run" / "ray.token")}
+        ours |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._home / "run" / "ray.token"),
+        }
         kept = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
         return {**kept, **ours}
 
@@ -297,7 +303,9 @@ class Boot:
         if not token.exists():
             with _umask(0o177):
                 token.write_text(secrets.token_urlsafe(32))
-        folder = home.private_folder(home.short(self._home, len("/ray") + home.RAY_SOCKET_TAIL)) / "ray"
+        folder = (
+            home.private_folder(home.short(self._home, len("/ray") + home.RAY_SOCKET_TAIL)) / "ray"
+        )
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         port = free_port("127.0.0.1", 0, "")
         dashboard = (
@@ -342,11 +350,13 @@ class Boot:
             for process in home.session_members(starter.pid, self._run["since"])
             if process.name() in ("gcs_server", "raylet")
         ]
-        if len(self._head) != 2:  # noqa: PLR2004
+        if len(self._head) != 2:
             raise Refused(f"the Ray head is not whole: {said.decode(errors='replace')[-300:]}")
         # Ray writes down the address it was bound to, which is not always the one that was asked for.
         self._run["ray"] = (folder / "ray_current_cluster").read_text().strip()
-        self._run["dashboard"] = f"http://127.0.0.1:{dashboard}" if given.volaris_dashboard else None
+        self._run["dashboard"] = (
+            f"http://127.0.0.1:{dashboard}" if given.volaris_dashboard else None
+        )
 
     async def _start_root(self) -> None:
         self._say("starting the tree")

@@ -52,8 +52,8 @@ def up(
 
 
 async def _up(config: Settings, *, sandbox: bool) -> None:
-    from actors.boot import Boot  # noqa: PLC0415  (only this command needs PostgreSQL and the rest)
-    from actors.view import Live  # noqa: PLC0415
+    from actors.boot import Boot
+    from actors.view import Live
 
     live = Live(config.volaris_home)
     task = asyncio.current_task()
@@ -88,7 +88,9 @@ def down() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         if not _wait(lambda: not home.is_locked(where), DOWN_WITHIN):
-            print(f"volaris: the boot program (pid {pid}) does not end; killing it", file=sys.stderr)
+            print(
+                f"volaris: the boot program (pid {pid}) does not end; killing it", file=sys.stderr
+            )
             with contextlib.suppress(psutil.Error):
                 psutil.Process(pid).kill()
     elif not run:
@@ -138,7 +140,7 @@ def _status(where: Path) -> dict[str, Any]:
 
 
 def _show(where: Path, *, watch: bool) -> None:
-    from actors.view import Live, console, headline, tree_table  # noqa: PLC0415
+    from actors.view import Live, console, headline, tree_table
 
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
@@ -149,15 +151,17 @@ def _show(where: Path, *, watch: bool) -> None:
 
 
 def _history(where: Path, limit: int, *, as_json: bool) -> None:
-    import httpx  # noqa: PLC0415
+    import httpx
 
-    from actors.view import console, history_table  # noqa: PLC0415
+    from actors.view import console, history_table
 
     url = f"{home.read_run(where).get('api')}/api/v1/system/history"
     try:
         answer = httpx.get(url, params={"limit": limit}, timeout=10).raise_for_status()
     except httpx.HTTPError as e:
-        print(f"the API does not answer ({type(e).__name__}); try again in a moment", file=sys.stderr)
+        print(
+            f"the API does not answer ({type(e).__name__}); try again in a moment", file=sys.stderr
+        )
         sys.exit(1)
     if as_json:
         print(answer.text)
@@ -168,7 +172,7 @@ def _history(where: Path, limit: int, *, as_json: bool) -> None:
 @app.command()
 def doctor() -> None:
     """Check what the tree needs of this machine: ports, memory, database, keys, clock."""
-    from actors.doctor import examine  # noqa: PLC0415
+    from actors.doctor import examine
 
     findings = asyncio.run(examine(settings.read()))
     for finding in findings:
@@ -178,7 +182,11 @@ def doctor() -> None:
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
 )
 def sandbox(context: typer.Context) -> None:
     """Run the sandbox market alone, in the foreground (`volaris sandbox --help` tells its options)."""
@@ -186,7 +194,7 @@ def sandbox(context: typer.Context) -> None:
 
 
 def _end_what_is_left(where: Path) -> None:
-    from actors.store import embedded  # noqa: PLC0415
+    from actors.store import embedded
 
     home.end_leftovers(home.read_run(where), 3.0)
     if (where / "pg").exists():

@@ -19,6 +19,7 @@ from actors.store import embedded
 from actors.store.database import check, clean_dsn
 
 DISK_MIB = 512
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  (Ray's object store lives there)
 CLOCK_SKEW = 2.0  # seconds; OAuth tokens and bars are stamped by this machine's clock
 
 
@@ -46,10 +47,12 @@ async def examine(settings: Settings) -> list[Finding]:
     return [await _look(what, look, settings) for what, look in looks]
 
 
-async def _look(what: str, look: Callable[[Settings], Awaitable[str]], settings: Settings) -> Finding:
+async def _look(
+    what: str, look: Callable[[Settings], Awaitable[str]], settings: Settings
+) -> Finding:
     try:
         return Finding(what, well=True, said=await look(settings))
-    except Exception as e:  # a doctor goes on to the next organ
+    except Exception as e:  # noqa: BLE001  (a doctor goes on to the next organ)
         return Finding(what, well=False, said=str(e) or type(e).__name__)
 
 
@@ -63,7 +66,9 @@ async def _home(settings: Settings) -> str:
         raise Refused(f"{where} cannot be written to; set VOLARIS_HOME to a folder of your own")
     free = shutil.disk_usage(where).free // MIB
     if free < DISK_MIB:
-        raise Refused(f"{where} has {free} MiB free, and {DISK_MIB} are needed; make room or move VOLARIS_HOME")
+        raise Refused(
+            f"{where} has {free} MiB free, and {DISK_MIB} are needed; make room or move VOLARIS_HOME"
+        )
     running = " (Volaris is running here)" if home.is_locked(where) else ""
     return f"{where}, {free} MiB free{running}"
 
@@ -74,13 +79,13 @@ async def _memory(settings: Settings) -> str:
 
 
 async def _shared_memory(settings: Settings) -> str:
-    free = shutil.disk_usage("/dev/shm").free // MIB  # noqa: S108  (Ray's object store lives there)
+    free = shutil.disk_usage(SHARED_MEMORY).free // MIB
     if free < settings.volaris_object_store_mb:
         raise Refused(
-            f"/dev/shm has {free} MiB free, and Ray's object store takes {settings.volaris_object_store_mb};"
+            f"{SHARED_MEMORY} has {free} MiB free, and Ray's object store takes {settings.volaris_object_store_mb};"
             " enlarge it (Docker: --shm-size) or lower VOLARIS_OBJECT_STORE_MB"
         )
-    return f"{free} MiB free in /dev/shm, {settings.volaris_object_store_mb} wanted"
+    return f"{free} MiB free in {SHARED_MEMORY}, {settings.volaris_object_store_mb} wanted"
 
 
 async def _ports(settings: Settings) -> str:

@@ -63,7 +63,7 @@ class DatabaseTokens:
 
     async def load(self, vendor: str) -> bytes | None:
         """Return the vendor's sealed login."""
-        from actors.store import tokens  # noqa: PLC0415  (asyncpg costs memory that tests need not pay)
+        from actors.store import tokens
 
         return await self._opened().run(
             lambda connection: tokens.load(connection, vendor), deadline=STORE_WITHIN
@@ -71,7 +71,7 @@ class DatabaseTokens:
 
     async def save(self, vendor: str, sealed: bytes) -> None:
         """Store the vendor's sealed login."""
-        from actors.store import tokens  # noqa: PLC0415
+        from actors.store import tokens
 
         await self._opened().run(
             lambda connection: tokens.save(connection, vendor, sealed), deadline=STORE_WITHIN
@@ -83,7 +83,7 @@ class DatabaseTokens:
             await self._database.close()
 
     def _opened(self) -> "Database":
-        from actors.store.database import Database  # noqa: PLC0415
+        from actors.store.database import Database
 
         if self._database is None:
             self._database = Database.of(self._settings)
@@ -305,7 +305,7 @@ class ProviderPool:
 
     def _opened_vault(self) -> Seal:
         if self._vault is None:
-            from actors.providers.vault import Vault  # noqa: PLC0415  (it costs an import of cryptography)
+            from actors.providers.vault import Vault
 
             key = self._settings.volaris_secret_key
             self._vault = Vault.of(

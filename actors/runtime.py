@@ -164,7 +164,9 @@ def _log_to(settings: Settings, child: str) -> None:
     handler = RotatingFileHandler(folder / f"{child}.log", maxBytes=4 << 20, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=settings.volaris_log_level, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and some vendors' hold keys
+    logging.getLogger("httpx").setLevel(
+        logging.WARNING
+    )  # it logs URLs, and some vendors' hold keys
 
 
 def _let_the_kernel_choose_us() -> None:
@@ -228,7 +230,7 @@ async def spawn(child: Child, generation: int, hard: int, settings: Settings) ->
         settings,
     )
     process = Process(child.id, generation, handle)
-    process.pid, process.node = await _answer(handle.hello.remote(), child.ready_within)
+    process.pid, process.node = await _answer(process.handle.hello.remote(), child.ready_within)
     return process
 
 
@@ -263,10 +265,10 @@ def kill(process: Process) -> None:
         ray.kill(process.handle, no_restart=True)
 
 
-def last_words(settings: Settings, process: Process) -> int | None:
-    """Return the private memory (bytes) at which the guard ended the process, if it did."""
+def last_words(settings: Settings, child: str, generation: int) -> int | None:
+    """Return the private memory (bytes) at which the guard ended a process, if it did."""
     try:
-        words = json.loads(_words_file(settings, f"{process.child}.{process.generation}").read_text())
+        words = json.loads(_words_file(settings, f"{child}.{generation}").read_text())
         return int(words["memory"])
     except (OSError, ValueError, KeyError):
         return None
@@ -282,7 +284,7 @@ async def roll_call() -> list[Process]:
         if not child or not generation.isdigit():
             continue
         with contextlib.suppress(Gone, TimeoutError, ValueError):
-            handle = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
+            handle: Any = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
             process = Process(child, int(generation), handle)
             process.pid, process.node = await _answer(handle.hello.remote(), CONTROL_WITHIN)
             found.append(process)
@@ -346,7 +348,7 @@ def main() -> None:
     Reads (verb, Ray address, settings) pickled from standard input.
     """
     verb, address, settings = pickle.load(sys.stdin.buffer)  # noqa: S301  (our parent wrote it)
-    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     try:
         asyncio.run(_up(settings) if verb == "up" else _down())
     except Exception as e:  # noqa: BLE001  (the last frame: our parent wants one sentence)
@@ -354,7 +356,7 @@ def main() -> None:
 
 
 async def _up(settings: Settings) -> None:
-    root = (
+    root: Any = (
         ray.remote(Host)
         .options(
             name=ROOT_NAME,
@@ -376,6 +378,6 @@ async def _up(settings: Settings) -> None:
 
 async def _down() -> None:
     with contextlib.suppress(ValueError, Gone):
-        root = ray.get_actor(ROOT_NAME, namespace=NAMESPACE)
+        root: Any = ray.get_actor(ROOT_NAME, namespace=NAMESPACE)
         await _answer(root.drain.remote(), ROOT.drain)
         ray.kill(root, no_restart=True)

@@ -64,7 +64,9 @@ class Settings(BaseModel):
     volaris_memory_mb: int | None = Field(None, ge=256)  # what may be used; None = the machine's
 
     # Data
-    volaris_market_hours: Literal["nyse", "always"] | None = None  # None = nyse, always in the sandbox
+    volaris_market_hours: Literal["nyse", "always"] | None = (
+        None  # None = nyse, always in the sandbox
+    )
     volaris_bars_1m_days: int = Field(5, ge=1, le=60)
     volaris_secret_key: Secret = None  # seals OAuth tokens; None = a key file in the home
 
@@ -120,7 +122,7 @@ def read(**given: Any) -> Settings:
     pydantic-settings is imported here because only the boot program needs it: it would cost every
     actor 4.5 MB.
     """
-    from pydantic_settings import BaseSettings, SettingsConfigDict  # noqa: PLC0415
+    from pydantic_settings import BaseSettings, SettingsConfigDict
 
     class Environment(BaseSettings, Settings):
         model_config = SettingsConfigDict(

@@ -51,5 +51,7 @@ class Child:
     intensity: Intensity = Intensity()
     ready_within: float = 90.0  # seconds from the order to start until it must have answered
     drain: float = 10.0  # seconds to finish the work in hand before it is killed
-    check: str | None = None  # "module:function(settings)" that refuses settings before anything starts
+    check: str | None = (
+        None  # "module:function(settings)" that refuses settings before anything starts
+    )
     looks: int = 8  # consecutive looks over soft that make a leak of a spike

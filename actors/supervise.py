@@ -177,7 +177,5 @@ def _failed(spec: Spec, child: Child, seen: Seen, cause: Cause, now: float) -> S
     failed = replace(child, cause=cause, failures=recent, streak=streak, over=0)
     if child.hopeless or len(recent) > spec.intensity.restarts:
         told = () if child.hopeless else (Action(Verb.GIVE_UP, cause),)
-        return replace(
-            failed, phase=Phase.GAVE_UP, hopeless=True, deadline=now + SLOW_RETRY
-        ), told
+        return replace(failed, phase=Phase.GAVE_UP, hopeless=True, deadline=now + SLOW_RETRY), told
     return replace(failed, phase=Phase.DOWN, deadline=now + backoff(streak, seen.luck)), ()

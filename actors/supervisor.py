@@ -67,9 +67,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, tree: Tree) -> None:  # noqa: ARG002  (every actor's signature)
         self._settings = settings
-        self._charges = {
-            row.id: Charge(replace(row, memory=settings.budget(row))) for row in TREE
-        }
+        self._charges = {row.id: Charge(replace(row, memory=settings.budget(row))) for row in TREE}
         self._database = Database.of(settings)
         self._rows: deque[history.Event] = deque(maxlen=HISTORY_BUFFER)
         self._wake = asyncio.Event()
@@ -129,7 +127,9 @@ class Supervisor:
     async def database(self) -> str | None:
         """Return why the database cannot be used, or None where it can."""
         try:
-            await self._database.run(lambda connection: connection.execute("SELECT 1"), deadline=2.0)
+            await self._database.run(
+                lambda connection: connection.execute("SELECT 1"), deadline=2.0
+            )
         except DatabaseAway as e:
             return str(e)
         return None
@@ -159,7 +159,11 @@ class Supervisor:
         charge.judged, actions = step(charge.spec, before, seen, now)
         if charge.judged.phase is not before.phase:
             charge.since = datetime.now(UTC)
-            charge.tried = charge.tried or charge.judged.phase in (Phase.UP, Phase.DOWN, Phase.GAVE_UP)
+            charge.tried = charge.tried or charge.judged.phase in (
+                Phase.UP,
+                Phase.DOWN,
+                Phase.GAVE_UP,
+            )
             if before.phase in (Phase.STARTING, Phase.UP, Phase.DRAINING):
                 self._left(charge, before)
         for action in actions:
@@ -170,8 +174,9 @@ class Supervisor:
         if process is not None and process.pid is not None and process.local and charge.alive:
             charge.memory = memory.private(process.pid)
         said = None
-        if process is not None and not charge.alive:
-            held = runtime.last_words(self._settings, process)
+        if not charge.alive:
+            # Even one that died before it had told its pid may have left a word.
+            held = runtime.last_words(self._settings, charge.spec.id, charge.generation)
             if held is not None:
                 said, charge.memory = Cause.MEMORY_HARD, held
         return Seen(
@@ -254,10 +259,14 @@ class Supervisor:
             charge.process = process
             self._go(self._until_dead(charge, process))
             await runtime.started(process, charge.spec.ready_within)
+        except Gone:
+            if charge.generation == generation:
+                charge.alive = False
+            return
         except Exception as e:  # noqa: BLE001  (whatever a child's start raises is that child's failure)
             if charge.generation == generation and charge.alive:
                 charge.failed = f"{type(e).__name__}: {e}"
-                charge.alive = charge.process is not None and not isinstance(e, Gone)
+                charge.alive = charge.process is not None
             return
         finally:
             self._wake.set()
@@ -279,7 +288,7 @@ class Supervisor:
             await runtime.drain(process, charge.spec.drain)
         except (Gone, TimeoutError):
             return  # dead already, or the deadline of `step` kills it
-        except Exception:  # noqa: BLE001  (its stop raised: it is stopped all the same)
+        except Exception:
             log.warning("%s did not stop cleanly", process.name, exc_info=True)
         runtime.kill(process)
 
@@ -306,7 +315,8 @@ class Supervisor:
         if found:
             try:
                 counts = await self._database.run(
-                    lambda connection: history.counts(connection, self._settings.boot_id), deadline=5.0
+                    lambda connection: history.counts(connection, self._settings.boot_id),
+                    deadline=5.0,
                 )
             except DatabaseAway:
                 log.warning("the database is away: restart counters begin at 0")

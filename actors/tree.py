@@ -7,9 +7,7 @@ Children start top to bottom and stop bottom to top.  Adding an actor is one row
 from actors.spec import Child, Restart, mib
 
 # The root itself: restarted by Ray, never by its own judgement; its drain is that of the whole tree.
-ROOT = Child(
-    id="supervisor", start="actors.supervisor:Supervisor", memory=mib(110, 160), drain=60
-)
+ROOT = Child(id="supervisor", start="actors.supervisor:Supervisor", memory=mib(110, 160), drain=60)
 
 TREE = (
     # One OAuth refresh token has one owner: two of them refreshing would log each other out.
@@ -36,4 +34,6 @@ TREE = (
     ),
 )
 
-RAY_MIB = 420  # gcs, raylet, the agents, the supervisor and, where it is on, the dashboard: measured
+RAY_MIB = (
+    420  # gcs, raylet, the agents, the supervisor and, where it is on, the dashboard: measured
+)

@@ -59,8 +59,20 @@ def _bar(child: Mapping[str, Any], width: int = 12) -> Text:
 def tree_table(tree: Mapping[str, Any]) -> Table:
     """Return the children as a table, top to bottom."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("child", "state", "pid", "gen", "memory", "soft/hard", "restarts", "since", "last exit"):
-        table.add_column(name, justify="right" if name in ("pid", "gen", "memory", "restarts") else "left")
+    for name in (
+        "child",
+        "state",
+        "pid",
+        "gen",
+        "memory",
+        "soft/hard",
+        "restarts",
+        "since",
+        "last exit",
+    ):
+        table.add_column(
+            name, justify="right" if name in ("pid", "gen", "memory", "restarts") else "left"
+        )
     for child in tree.get("children", ()):
         exit_ = child.get("last_exit") or {}
         held = child.get("memory_mb")
@@ -95,7 +107,18 @@ def headline(run: Mapping[str, Any], tree: Mapping[str, Any]) -> Text:
 def history_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return history rows as a table, as they come (newest first)."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("at (UTC)", "child", "gen", "event", "cause", "pid", "MiB", "age s", "drain s", "gap s"):
+    for name in (
+        "at (UTC)",
+        "child",
+        "gen",
+        "event",
+        "cause",
+        "pid",
+        "MiB",
+        "age s",
+        "drain s",
+        "gap s",
+    ):
         table.add_column(name)
     for row in rows:
         table.add_row(
@@ -142,7 +165,9 @@ class Live:
             while True:
                 run, tree = home.read_run(self._where), home.read_tree(self._where)
                 live.update(
-                    Group("", headline(run, tree), tree_table(tree), Text("Ctrl-C stops it", "dim")),
+                    Group(
+                        "", headline(run, tree), tree_table(tree), Text("Ctrl-C stops it", "dim")
+                    ),
                     refresh=True,
                 )
                 await asyncio.sleep(REFRESH_EVERY)

@@ -48,7 +48,9 @@ async def ready(tree: TheTree) -> JSONResponse:
             states[child.id] = child.state
             if child.state != "up":
                 last = child.last_exit_cause or "starting"
-                wrong[child.id] = f"{child.state} ({last})" + (f": {child.detail}" if child.detail else "")
+                wrong[child.id] = f"{child.state} ({last})" + (
+                    f": {child.detail}" if child.detail else ""
+                )
     except (Unreachable, DeadlineExceeded) as e:
         wrong["supervisor"] = str(e)
     vendors: dict[str, str] = {}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from actors.client import DeadlineExceeded, Unreachable
-from actors.domain.errors import UnknownSymbol, Unanswered
+from actors.domain.errors import Unanswered, UnknownSymbol
 
 log = logging.getLogger("volaris.api")
 
@@ -28,7 +28,10 @@ class Problem(BaseModel):
 PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {**PROBLEM, "description": "No such symbol"}}
 AWAY: dict[int | str, dict[str, Any]] = {
-    503: {**PROBLEM, "description": "The actor is restarting: ask again after `Retry-After` seconds"}
+    503: {
+        **PROBLEM,
+        "description": "The actor is restarting: ask again after `Retry-After` seconds",
+    }
 }
 
 
@@ -49,7 +52,11 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, e: HTTPException) -> JSONResponse:
         titles = {404: "Not Found", 405: "Method Not Allowed"}
         return problem(
-            request, e.status_code, titles.get(e.status_code, "Error"), str(e.detail), dict(e.headers or {})
+            request,
+            e.status_code,
+            titles.get(e.status_code, "Error"),
+            str(e.detail),
+            dict(e.headers or {}),
         )
 
     @app.exception_handler(RequestValidationError)
@@ -80,5 +87,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _fault(request: Request, e: Exception) -> JSONResponse:
-        log.exception("%s %s failed", request.method, request.url.path, exc_info=e)
-        return problem(request, 500, "Internal Server Error", f"{type(e).__name__}; it has been logged")
+        log.error("%s %s failed", request.method, request.url.path, exc_info=e)
+        return problem(
+            request, 500, "Internal Server Error", f"{type(e).__name__}; it has been logged"
+        )

@@ -59,7 +59,7 @@ class ApiServer:
                 _, files, _, _ = socket.recv_fds(boot, 16, 1)
             return socket.socket(fileno=files[0])
         # On another machine than the boot program's: a socket of our own.
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self._settings.volaris_host, self._settings.volaris_api_port))
         return listener

@@ -54,8 +54,12 @@ async def old(dsn, url, names, cycles):
             sa.Index("ix_bars", "ticker_id", "timestamp"),
         )
         id: Mapped[int] = mapped_column(primary_key=True)
-        created_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True), server_default=sa.func.now())
-        updated_at: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True), server_default=sa.func.now())
+        created_at: Mapped[datetime] = mapped_column(
+            sa.DateTime(timezone=True), server_default=sa.func.now()
+        )
+        updated_at: Mapped[datetime] = mapped_column(
+            sa.DateTime(timezone=True), server_default=sa.func.now()
+        )
         ticker_id: Mapped[int]
         timestamp: Mapped[datetime] = mapped_column(sa.DateTime(timezone=True))
         timeframe: Mapped[str] = mapped_column(sa.String(16))
@@ -67,16 +71,23 @@ async def old(dsn, url, names, cycles):
         data_provider: Mapped[str | None] = mapped_column(sa.String(32))
 
     socket_dir = dsn.partition("host=")[2]
-    engine = create_async_engine("postgresql+asyncpg://postgres@/volaris", connect_args={"host": socket_dir})
+    engine = create_async_engine(
+        "postgresql+asyncpg://postgres@/volaris", connect_args={"host": socket_dir}
+    )
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     statements = [0]
     sa.event.listen(
-        engine.sync_engine, "before_cursor_execute", lambda *_: statements.__setitem__(0, statements[0] + 1)
+        engine.sync_engine,
+        "before_cursor_execute",
+        lambda *_: statements.__setitem__(0, statements[0] + 1),
     )
     for cycle in range(cycles):
-        before, began, counted = anon()[0], time.perf_counter(), dict(statements=statements[0])
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client, AsyncSession(engine) as session:
+        before, began, told = anon()[0], time.perf_counter(), statements[0]
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=30) as client,
+            AsyncSession(engine) as session,
+        ):
             for number, name in enumerate(names):
                 await client.get("/cache/access-token")
                 await client.get("/cache/expires")
@@ -91,11 +102,17 @@ async def old(dsn, url, names, cycles):
                         )
                     )
                     bar = found.scalar_one_or_none()
-                    values = {key: candle[key] for key in ("open", "high", "low", "close", "volume")}
+                    values = {
+                        key: candle[key] for key in ("open", "high", "low", "close", "volume")
+                    }
                     if bar is None:
                         session.add(
                             PriceBar(
-                                ticker_id=number, timestamp=at, timeframe="1m", data_provider="schwab", **values
+                                ticker_id=number,
+                                timestamp=at,
+                                timeframe="1m",
+                                data_provider="schwab",
+                                **values,
                             )
                         )
                         await session.flush()
@@ -103,11 +120,11 @@ async def old(dsn, url, names, cycles):
                         for key, value in values.items():
                             setattr(bar, key, value)
             await session.commit()
-        after, peak = anon()
+        _, peak = anon()
         report(
             who=f"old design, cycle {cycle + 1}",
             seconds=time.perf_counter() - began,
-            statements=statements[0] - counted["statements"],
+            statements=statements[0] - told,
             growth=peak - before,
             peak=peak,
         )
@@ -121,15 +138,17 @@ class Direct:
         self.children = {}
 
     async def ask(self, child, method, args, kwargs, seconds):
-        return await asyncio.wait_for(getattr(self.children[child], method)(*args, **kwargs), seconds)
+        return await asyncio.wait_for(
+            getattr(self.children[child], method)(*args, **kwargs), seconds
+        )
 
 
 async def ours(dsn, url, names, cycles, bars):
     """Run our cycle, then store a full session of bars in bulk."""
     import asyncpg
 
-    from actors import price_ingestor
     from actors.client import Tree
+    from actors.domain import universe
     from actors.domain.models import Bar, Ticker
     from actors.price_ingestor import PriceIngestor
     from actors.provider_pool import ProviderPool
@@ -154,7 +173,7 @@ async def ours(dsn, url, names, cycles, bars):
         self.add_query_logger(lambda _: statements.__setitem__(0, statements[0] + 1))
 
     asyncpg.connection.Connection.__init__ = counted
-    price_ingestor.seed = lambda: tuple(Ticker(name, name) for name in names)
+    universe.seed = lambda: tuple(Ticker(name, name) for name in names)
     line = Direct()
     tree = Tree(line)
     pool, ingestor = ProviderPool(settings, tree), PriceIngestor(settings, tree)
@@ -214,8 +233,21 @@ def measure(who, dsn, url, options):
     """Run one side in a process of its own; return its reports, with the requests the vendor counted."""
     before = httpx.get(f"{url}/counts").json()
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.price_cycle", "--side", who, "--dsn", dsn, "--url", url]
-        + ["--tickers", str(options.tickers), "--bars", str(options.bars), "--cycles", str(options.cycles)],
+        [
+            *(
+                sys.executable,
+                "-m",
+                "benchmarks.price_cycle",
+                "--side",
+                who,
+                "--dsn",
+                dsn,
+                "--url",
+                url,
+            ),
+            *("--tickers", str(options.tickers), "--bars", str(options.bars)),
+            *("--cycles", str(options.cycles)),
+        ],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -230,7 +262,9 @@ def measure(who, dsn, url, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--tickers", type=int, default=500)
     parser.add_argument("--bars", type=int, default=vendor.SESSION)
     parser.add_argument("--cycles", type=int, default=2)
@@ -258,8 +292,12 @@ def compare(options):
         process.terminate()
         process.wait()
         embedded.stop_server(home)
-    print(f"{options.tickers} tickers, {options.bars} bars a session, vendor answers after {vendor.DELAY * 1e3:.0f} ms")
-    print(f"{'':38}{'seconds':>9}{'requests':>10}{'token cache':>13}{'SQL':>9}{'growth MB':>11}{'peak MB':>9}")
+    print(
+        f"{options.tickers} tickers, {options.bars} bars a session, vendor answers after {vendor.DELAY * 1e3:.0f} ms"
+    )
+    print(
+        f"{'':38}{'seconds':>9}{'requests':>10}{'token cache':>13}{'SQL':>9}{'growth MB':>11}{'peak MB':>9}"
+    )
     for row in rows:
         print(
             f"{row['who']:38}{row['seconds']:9.2f}{row.get('requests', 0):10}{row.get('cache', 0):13}"
@@ -268,7 +306,16 @@ def compare(options):
     best = {row["who"]: row["seconds"] for row in rows}
     ratio = best["old design, cycle 1"] / best["ours, cycle 1"]
     print(f"old design / ours: {ratio:.0f}×")
-    print(json.dumps({"benchmark": "price_cycle", "ratio": round(ratio, 1), "cpus": os.cpu_count(), "rows": rows}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "price_cycle",
+                "ratio": round(ratio, 1),
+                "cpus": os.cpu_count(),
+                "rows": rows,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ SESSION = 390  # minutes
 def symbols(n):
     """Return n made-up symbols of four letters."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return ["B" + letters[i // 676 % 26] + letters[i // 26 % 26] + letters[i % 26] for i in range(n)]
+    return [
+        "B" + letters[i // 676 % 26] + letters[i // 26 % 26] + letters[i % 26] for i in range(n)
+    ]
 
 
 def _candles(bars):
@@ -106,7 +108,10 @@ def application(bars):
                 body = b'{"symbol":"' + query["symbol"].encode() + b'",' + history
             else:
                 body = quotes(query["symbols"].replace("%2C", ",").split(","))
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -133,5 +138,9 @@ if __name__ == "__main__":
     import uvicorn
 
     uvicorn.run(
-        application(int(sys.argv[2])), host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False
+        application(int(sys.argv[2])),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="error",
+        access_log=False,
     )

@@ -76,6 +76,7 @@ def serve(
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,  # as patient as a vendor's gateway, so that clients may keep connections
         timeout_graceful_shutdown=1,  # a request that hangs on purpose must not hold up the end
@@ -101,7 +102,10 @@ def _listener(host: str, port: int) -> socket.socket:
         raise Unservable(f"the host must be an address on loopback, was {host}") from None
     if not ip.is_loopback:
         raise Unservable(f"the sandbox serves this machine only; use 127.0.0.1, was {host}")
-    listener = socket.socket(socket.AF_INET6 if ip.version == 6 else socket.AF_INET)
+    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where a socket says that it is TCP; with it on, every
+    # small answer waits 40 ms for the client's acknowledgement of the headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))

@@ -73,7 +73,7 @@ class Control:
             why = "there is no such field" if unknown else "nothing was sent"
             raise Unusable(field, why, "send at, speed or hours")
         at, speed, hours = read_at(asked.get("at")), _speed(asked.get("speed")), asked.get("hours")
-        if hours is not None and hours not in set(Hours):
+        if hours is not None and hours not in tuple(Hours):
             raise Unusable("hours", f"was {hours!r}", f"use one of {', '.join(Hours)}")
         if asked.get("at") == "now":
             self._clock.reset()

@@ -78,9 +78,9 @@ def parsed(rule: object) -> Fault:
         known = "vendor, kind, rate, seconds, status, path and count"
         raise Unusable(name, "there is no such field", f"known are {known}")
     vendor, kind = rule.get("vendor"), rule.get("kind")
-    if vendor not in {ANY, *VENDORS}:
+    if vendor not in (*VENDORS, ANY):
         raise Unusable("vendor", f"was {vendor!r}", f"use one of {', '.join((*VENDORS, ANY))}")
-    if kind not in set(Kind):
+    if kind not in tuple(Kind):
         raise Unusable("kind", f"was {kind!r}", f"use one of {', '.join(Kind)}")
     status = _number(rule, "status", 100, 599)
     if status is None and kind == Kind.STATUS:

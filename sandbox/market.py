@@ -266,8 +266,8 @@ class Market:
         days = [d for d in range(day - BLOCK, day) if self.times.window(d)]
         high, low = np.full(len(self._tape.all), -np.inf), np.full(len(self._tape.all), np.inf)
         for (segments, _), group in self._alike(days):
-            for n in range(0, len(self._tape.all), 16):  # 16 at a time keep this below a few MB
-                rows = self._tape.all[n : n + 16]
+            for n in range(0, len(self._tape.all), 8):  # 8 at a time take a few MB
+                rows = self._tape.all[n : n + 8]
                 top, bottom = self._tape.extremes(rows, group, segments)
                 high[rows] = np.maximum(high[rows], top.max(axis=1))
                 low[rows] = np.minimum(low[rows], bottom.min(axis=1))

@@ -135,7 +135,8 @@ def _dead_refresh(token: str) -> Response:
                 f"Exception=Failed refresh token authentication [tokenDigest={digest}]]"
             ),
             "error": "refresh_token_authentication_error",
-        }
+        },
+        separators=(",", ":"),
     )
     return _refused(400, "unsupported_token_type", f'400 Bad Request: "{inner}"')
 

@@ -169,4 +169,8 @@ def _boot_time(boot: str) -> datetime | None:
 
 
 def _plain(result: Any) -> Any:
-    return asdict(result) if is_dataclass(result) and not isinstance(result, type) else {"result": result}
+    return (
+        asdict(result)
+        if is_dataclass(result) and not isinstance(result, type)
+        else {"result": result}
+    )

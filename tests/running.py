@@ -72,7 +72,13 @@ class Running:
 
     def run(self, *args, check=True, timeout=150):
         done = subprocess.run(
-            [*VOLARIS, *args], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout
+            [*VOLARIS, *args],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
@@ -125,7 +131,9 @@ class Running:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                ours = os.getsid(process.pid) in sids or str(self.home) in " ".join(process.cmdline())
+                ours = os.getsid(process.pid) in sids or str(self.home) in " ".join(
+                    process.cmdline()
+                )
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found

@@ -29,7 +29,7 @@ IDS = "SELECT symbol, id FROM tickers WHERE active"
 ASKED = "SELECT symbol, asked_at FROM tickers WHERE active AND asked_at IS NOT NULL"
 REVIVE = """
 UPDATE tickers
-SET active = true, asked_at = CASE WHEN asked_at IS NULL AND active THEN NULL ELSE $2 END
+SET active = true, asked_at = CASE WHEN asked_at IS NULL AND active THEN NULL ELSE $2::timestamptz END
 WHERE symbol = $1 RETURNING id
 """
 ADD = """

@@ -22,7 +22,9 @@ class Told(BaseModel):
     symbol: str = Field(examples=["AAPL"])
     at: datetime = Field(description="When the vendor says it was true")
     age_seconds: float = Field(examples=[12.4])
-    stale: bool = Field(description="Older than two refresh cycles, or from memory while the ingestor restarts")
+    stale: bool = Field(
+        description="Older than two refresh cycles, or from memory while the ingestor restarts"
+    )
     source: str = Field(examples=["schwab"])
     delayed: bool = False
 
@@ -143,7 +145,9 @@ async def read_bars(
     symbol: Symbol,
     tree: TheTree,
     timeframe: Timeframe = Timeframe.MINUTE,
-    start: Annotated[AwareDatetime | None, Query(description="Default: a day (1m) or a year (1d) before end")] = None,
+    start: Annotated[
+        AwareDatetime | None, Query(description="Default: a day (1m) or a year (1d) before end")
+    ] = None,
     end: Annotated[AwareDatetime | None, Query(description="Exclusive; default: now")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="The newest so many")] = 1_000,
 ) -> BarsOut:

@@ -108,12 +108,18 @@ def test_the_children_outlive_the_supervisor(tree):
     before, root = pids_settle(tree), tree.supervisor()
     with Caller(tree, "/api/v1/market/price/SPY") as caller:
         os.kill(root, signal.SIGKILL)
-        until(lambda: tree.supervisor() != root and tree.all_up(), 60, "the supervisor did not come back")
+        until(
+            lambda: tree.supervisor() != root and tree.all_up(),
+            60,
+            "the supervisor did not come back",
+        )
     assert tree.pids() == before
     assert set(caller.told) == {200}, "reads need no supervisor"
     victim = "price_ingestor"
     os.kill(before[victim], signal.SIGKILL)
-    until(lambda: tree.all_up() and tree.pids()[victim] != before[victim], 60, "it does not supervise")
+    until(
+        lambda: tree.all_up() and tree.pids()[victim] != before[victim], 60, "it does not supervise"
+    )
 
 
 def test_the_supervisor_and_a_child_die_together(tree):
@@ -121,9 +127,11 @@ def test_the_supervisor_and_a_child_die_together(tree):
     os.kill(before["price_ingestor"], signal.SIGKILL)
     os.kill(root, signal.SIGKILL)
     until(
-        lambda: tree.supervisor() != root
-        and tree.all_up()
-        and tree.pids()["price_ingestor"] != before["price_ingestor"],
+        lambda: (
+            tree.supervisor() != root
+            and tree.all_up()
+            and tree.pids()["price_ingestor"] != before["price_ingestor"]
+        ),
         60,
         "they did not come back",
     )
@@ -141,31 +149,66 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
         postmaster = int((tree.home / "pg" / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGKILL)
         until(
-            lambda run=run: tree.job("prices")["last_slot"] > run["last_slot"]
-            and tree.job("prices")["last_state"] == "done",
+            lambda run=run: (
+                tree.job("prices")["last_slot"] > run["last_slot"]
+                and tree.job("prices")["last_state"] == "done"
+            ),
             90,
             "refreshes did not go on",
         )
         for row in query(tree, SNAPSHOT):
             old = quotes[row["symbol"]]
             assert row["at"] >= old["at"], "an acknowledged quote was lost"
-    assert {name: c["state"] for name, c in tree.children().items()} == dict.fromkeys(CHILDREN, "up")
-    no_bar_is_lost_or_doubled(tree)
+    assert {name: c["state"] for name, c in tree.children().items()} == dict.fromkeys(
+        CHILDREN, "up"
+    )
 
 
 SNAPSHOT = "SELECT t.symbol, q.at, q.volume FROM quotes q JOIN tickers t ON t.id = q.ticker_id"
 
 
-def no_bar_is_lost_or_doubled(tree):
-    """The volume of a symbol's bars is what its quotes have grown by, whatever died meanwhile."""
+def books(tree):
+    """Return, by symbol, the trading day and the volume that was there before the first observation.
+
+    What is counted of the day's volume less what is in bars must stay that number, whatever dies: a lost
+    bar would raise it, a doubled one lower it.
+    """
     rows = query(
         tree,
-        "SELECT t.symbol, q.counted, q.volume, sum(b.volume) AS bars, count(*) AS n FROM quotes q"
+        "SELECT t.symbol, q.counted, q.volume, (q.at AT TIME ZONE 'America/New_York')::date AS day,"
+        " sum(b.volume)::bigint AS bars, count(*) AS n, count(DISTINCT b.at) AS minutes FROM quotes q"
         " JOIN tickers t ON t.id = q.ticker_id JOIN bars_1m b ON b.ticker_id = q.ticker_id"
-        " GROUP BY t.symbol, q.counted, q.volume",
+        " WHERE (b.at AT TIME ZONE 'America/New_York')::date ="
+        " (q.at AT TIME ZONE 'America/New_York')::date GROUP BY t.symbol, q.counted, q.volume, q.at",
     )
-    assert len(rows) > 500
-    return rows
+    assert len(rows) >= 513
+    assert all(row["counted"] == row["volume"] for row in rows), "every share told of is counted"
+    assert all(row["n"] == row["minutes"] for row in rows)
+    return {row["symbol"]: (row["day"], row["counted"] - row["bars"]) for row in rows}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def ledger(tree):
+    """Open the books once the first refresh is stored."""
+    until(lambda: tree.job("prices")["last_state"] == "done", 60)
+    return books(tree)
+
+
+@pytest.fixture(autouse=True)
+def no_bar_is_lost_or_doubled(tree, ledger):
+    """Close the books after each kill: nothing is lost, nothing is counted twice."""
+    yield
+    last = tree.job("prices")["last_slot"]
+    until(
+        lambda: (
+            tree.job("prices")["last_slot"] > last and tree.job("prices")["last_state"] == "done"
+        ),
+        60,
+        "no refresh after the kill",
+    )
+    now = books(tree)
+    same_day = {symbol: base for symbol, base in ledger.items() if now[symbol][0] == base[0]}
+    assert {symbol: now[symbol] for symbol in same_day} == same_day
 
 
 def test_a_killed_head_brings_the_whole_tree_back(tree):
@@ -174,7 +217,9 @@ def test_a_killed_head_brings_the_whole_tree_back(tree):
         [victim] = [p for p in tree.members() if p.name() == name]
         os.kill(victim.pid, signal.SIGKILL)
         until(
-            lambda before=before: tree.all_up() and not set(tree.pids().values()) & set(before.values()),
+            lambda before=before: (
+                tree.all_up() and not set(tree.pids().values()) & set(before.values())
+            ),
             150,
             f"the tree did not come back after {name} was killed",
         )
@@ -182,7 +227,6 @@ def test_a_killed_head_brings_the_whole_tree_back(tree):
         assert until(lambda: tree.get("/api/v1/market/price/SPY").status_code == 200, 30)
         until(lambda: tree.job("prices")["last_state"] == "done", 60)
     assert len([p for p in tree.members() if p.name() == "raylet"]) == 1
-    no_bar_is_lost_or_doubled(tree)
 
 
 def test_a_killed_sandbox_comes_back(tree):
@@ -191,7 +235,9 @@ def test_a_killed_sandbox_comes_back(tree):
     last = tree.job("prices")["last_slot"]
     sandbox.kill()
     until(
-        lambda: tree.job("prices")["last_slot"] > last and tree.job("prices")["last_state"] == "done",
+        lambda: (
+            tree.job("prices")["last_slot"] > last and tree.job("prices")["last_state"] == "done"
+        ),
         90,
         "prices did not go on",
     )

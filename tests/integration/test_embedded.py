@@ -172,6 +172,17 @@ def test_stopping_after_a_kill_leaves_nothing(home):
     assert sorted(path.name for path in (home / "pg").iterdir()) == ["data", "server.log"]
 
 
+async def test_stopping_right_after_a_crash_is_quick(home):
+    connection = await asyncpg.connect(start(home))
+    kill(connection.get_server_pid())  # the server ends every session and starts its redo
+    time.sleep(0.02)
+    begun = time.monotonic()
+    stop_server(home)
+    assert time.monotonic() - begun < 10
+    assert living(home) == []
+    connection.terminate()
+
+
 async def test_a_home_with_a_long_path_has_a_private_short_folder(home):
     deep = home / ("long" * 25)
     dsn = start(deep)

@@ -45,7 +45,9 @@ def test_every_symbol_of_the_universe_is_known(tree):
 def test_bars_are_built_from_the_polls(tree):
     first_refresh(tree)
     bars = until(
-        lambda: tree.get("/api/v1/market/bars/SPY", timeframe="1m").json()["bars"], 90, "no bar came"
+        lambda: tree.get("/api/v1/market/bars/SPY", timeframe="1m").json()["bars"],
+        90,
+        "no bar came",
     )
     assert all(bar["low"] <= min(bar["open"], bar["close"]) for bar in bars)
     assert all(bar["polled"] for bar in bars)
@@ -60,10 +62,16 @@ def test_daily_bars_are_fetched_on_demand(tree):
 
 def test_an_unknown_symbol_is_404_and_a_malformed_one_422(tree):
     unknown = tree.get("/api/v1/market/price/ZZZZ")
-    assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
+    assert (unknown.status_code, unknown.headers["content-type"]) == (
+        404,
+        "application/problem+json",
+    )
     assert "ZZZZ" in unknown.json()["detail"]
     malformed = tree.get("/api/v1/market/price/AAPL'%3B--")
-    assert (malformed.status_code, malformed.headers["content-type"]) == (422, "application/problem+json")
+    assert (malformed.status_code, malformed.headers["content-type"]) == (
+        422,
+        "application/problem+json",
+    )
     backwards = tree.get(
         "/api/v1/market/bars/SPY", start="2026-01-02T00:00:00Z", end="2026-01-01T00:00:00Z"
     )
@@ -85,7 +93,9 @@ def test_status_tells_urls_and_children_without_ray(tree):
     told = json.loads(tree.run("status", "--json").stdout)
     assert told["api"] == tree.url("")
     for child in told["children"]:
-        assert {"id", "state", "pid", "node", "generation", "restarts", "replacements"} <= set(child)
+        assert {"id", "state", "pid", "node", "generation", "restarts", "replacements"} <= set(
+            child
+        )
         assert 0 < child["memory_mb"] < child["soft_mb"] < child["hard_mb"]
         assert os.path.exists(f"/proc/{child['pid']}")
     table = tree.run("status").stdout
@@ -95,7 +105,8 @@ def test_status_tells_urls_and_children_without_ray(tree):
 
 def test_the_history_has_a_row_for_each_start(tree):
     rows = until(
-        lambda: (r := tree.get("/api/v1/system/history").json()["history"]) and len(r) >= 4 and r, 30
+        lambda: (r := tree.get("/api/v1/system/history").json()["history"]) and len(r) >= 4 and r,
+        30,
     )
     assert {row["child"] for row in rows if row["event"] == "start"} == set(tree.children())
     assert "boot" in tree.run("status", "--history").stdout
@@ -152,7 +163,11 @@ def test_secrets_are_in_no_log_and_no_file(tree):
     first_refresh(tree)
     for path in [*(tree.home / "logs").iterdir(), *(tree.home / "run").glob("*.json")]:
         text = path.read_text(errors="replace")
-        for secret in ("sandbox-secret-key", "sandbox-refresh-token", (tree.home / "run" / "ray.token").read_text()):
+        for secret in (
+            "sandbox-secret-key",
+            "sandbox-refresh-token",
+            (tree.home / "run" / "ray.token").read_text(),
+        ):
             assert secret not in text, path
 
 
@@ -217,7 +232,9 @@ def test_a_second_start_finds_what_the_first_stored():
     other = Running(VOLARIS_JOB__PRICES="off").start()
     try:
         first_refresh_off = until(
-            lambda: other.get("/api/v1/market/price/SPY").status_code == 200, 60, "no price on demand"
+            lambda: other.get("/api/v1/market/price/SPY").status_code == 200,
+            60,
+            "no price on demand",
         )
         assert first_refresh_off
         before = other.get("/api/v1/market/price/SPY").json()
@@ -259,6 +276,10 @@ def test_doctor_is_content_here():
 
 def test_the_checkout_is_not_written_to():
     status = subprocess.run(
-        ["git", "status", "--porcelain", "--ignored", ".volaris"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "status", "--porcelain", "--ignored", ".volaris"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "?? .volaris" not in status.stdout

@@ -22,7 +22,7 @@ def clean_environment(monkeypatch, tmp_path):
     import os
 
     for name in list(os.environ):
-        if name.startswith(("VOLARIS_", "SCHWAB_", "DATABASE_URL", "RAY_")) or name == "PORT":
-            if name != "VOLARIS_FIXTURES":
-                monkeypatch.delenv(name)
+        ours = name.startswith(("VOLARIS_", "SCHWAB_", "DATABASE_URL", "RAY_")) or name == "PORT"
+        if ours and name != "VOLARIS_FIXTURES":
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -59,7 +59,9 @@ async def test_a_late_answer_is_named_as_late():
 
 
 @pytest.mark.parametrize(
-    "error", [Unreachable("a", "b", 3.0), DeadlineExceeded("a", "m", 1.0), Gone("x")], ids=lambda e: type(e).__name__
+    "error",
+    [Unreachable("a", "b", 3.0), DeadlineExceeded("a", "m", 1.0), Gone("x")],
+    ids=lambda e: type(e).__name__,
 )
 def test_errors_cross_processes_whole(error):
     copy = pickle.loads(pickle.dumps(error))

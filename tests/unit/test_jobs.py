@@ -24,7 +24,11 @@ def test_ids_are_unique_and_each_job_has_one_kind_of_time():
 
 def test_interval_slots_lie_on_the_grid():
     found = due(EVERY_2_MIN, at("2026-11-24T12:00:30"), at("2026-11-24T12:06:10"), always_open=True)
-    assert found == [at("2026-11-24T12:02:00"), at("2026-11-24T12:04:00"), at("2026-11-24T12:06:00")]
+    assert found == [
+        at("2026-11-24T12:02:00"),
+        at("2026-11-24T12:04:00"),
+        at("2026-11-24T12:06:00"),
+    ]
 
 
 def test_a_settled_slot_is_not_due_again():
@@ -37,7 +41,10 @@ def test_market_hours_gate_the_prices_and_the_sandbox_opens_them():
     assert due(TABLE["prices"], night - timedelta(minutes=10), night, always_open=False) == []
     assert len(due(TABLE["prices"], night - timedelta(minutes=10), night, always_open=True)) == 5
     thanksgiving = at("2026-11-26T15:00:00")
-    assert due(TABLE["prices"], thanksgiving - timedelta(minutes=10), thanksgiving, always_open=False) == []
+    assert (
+        due(TABLE["prices"], thanksgiving - timedelta(minutes=10), thanksgiving, always_open=False)
+        == []
+    )
 
 
 def test_the_next_price_slot_of_a_night_is_the_opening():
@@ -76,7 +83,9 @@ def test_very_many_missed_slots_are_bounded():
     assert (len(found), found[-1]) == (64, now)
 
 
-times = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(lambda t: t.replace(tzinfo=UTC))
+times = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(
+    lambda t: t.replace(tzinfo=UTC)
+)
 
 
 @given(times, st.integers(1, 7200), st.lists(st.integers(0, 300), min_size=1, max_size=30))
@@ -92,7 +101,11 @@ def test_ticks_at_any_moments_find_each_slot_exactly_once(start, every, ticks):
     assert found == sorted(found)
     if every >= 5:  # fewer than the bound at a time
         first = start - (start - EPOCH) % job.every + job.every
-        expected = [first + n * job.every for n in range(int((now - first) / job.every) + 1)] if now >= first else []
+        expected = (
+            [first + n * job.every for n in range(int((now - first) / job.every) + 1)]
+            if now >= first
+            else []
+        )
         assert found == expected
 
 
@@ -105,7 +118,10 @@ def test_the_next_slot_is_after_now_and_is_then_due(now, job):
 
 
 def test_settings_change_and_remove_jobs():
-    jobs = {j.id: j for j in with_settings(JOBS, {"prices": "5", "eod": "off", "retention": "0 4 * * *"})}
+    jobs = {
+        j.id: j
+        for j in with_settings(JOBS, {"prices": "5", "eod": "off", "retention": "0 4 * * *"})
+    }
     assert jobs["prices"].every == timedelta(seconds=5)
     assert "eod" not in jobs
     assert jobs["retention"].cron == "0 4 * * *"

@@ -38,7 +38,11 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(monkeypatch, tmp_path):
     [
         ("VOLARIS_API_PORT", "99999", "VOLARIS_API_PORT: .*65535"),
         ("VOLARIS_API_PORT", "http", "VOLARIS_API_PORT: "),
-        ("SCHWAB_BASE_URL", "http://example.com", "SCHWAB_BASE_URL: must be https:// or a loopback"),
+        (
+            "SCHWAB_BASE_URL",
+            "http://example.com",
+            "SCHWAB_BASE_URL: must be https:// or a loopback",
+        ),
         ("VOLARIS_BARS_1M_DAYS", "0", "VOLARIS_BARS_1M_DAYS: "),
         ("VOLARIS_MARKET_HOURS", "never", "VOLARIS_MARKET_HOURS: "),
     ],
@@ -69,4 +73,6 @@ def test_settings_cross_processes_whole():
 def test_the_sandbox_never_closes_and_a_person_decides_over_both():
     assert not Settings().market_always_open
     assert Settings(sandbox_url="http://127.0.0.1:1").market_always_open
-    assert not Settings(sandbox_url="http://127.0.0.1:1", volaris_market_hours="nyse").market_always_open
+    assert not Settings(
+        sandbox_url="http://127.0.0.1:1", volaris_market_hours="nyse"
+    ).market_always_open

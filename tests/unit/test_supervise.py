@@ -22,7 +22,9 @@ from actors.supervise import (
 )
 from actors.supervise import Child as Judged
 
-SPEC = Child(id="x", start="m:C", memory=mib(100, 150), intensity=Intensity(3, 60), looks=3, drain=10)
+SPEC = Child(
+    id="x", start="m:C", memory=mib(100, 150), intensity=Intensity(3, 60), looks=3, drain=10
+)
 UP = Judged(phase=Phase.UP, born=0.0)
 FINE = Seen(alive=True, ready=True, memory=50 * MIB)
 FAT = replace(FINE, memory=120 * MIB)

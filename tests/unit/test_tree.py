@@ -36,7 +36,9 @@ def test_the_budgets_fit_a_2_gb_host():
 
 
 def test_a_budget_is_soft_below_hard():
-    with pytest.raises(ValueError, match="soft must be above 0 and below hard, were 200 and 150 MiB"):
+    with pytest.raises(
+        ValueError, match="soft must be above 0 and below hard, were 200 and 150 MiB"
+    ):
         Budget(200 * MIB, 150 * MIB)
 
 
@@ -49,8 +51,12 @@ def test_an_override_counts_in_the_sum_and_a_typo_is_named():
     fits = Settings(volaris_memory_mb=2048)
     refuse_if_too_big(fits)
     with pytest.raises(Refused, match="the tree needs"):
-        refuse_if_too_big(fits.model_copy(update={"volaris_budget": {"price_ingestor": "900:1500"}}))
-    with pytest.raises(Refused, match="VOLARIS_BUDGET__PRICE_INGESTER: there is no such child; .*price_ingestor"):
+        refuse_if_too_big(
+            fits.model_copy(update={"volaris_budget": {"price_ingestor": "900:1500"}})
+        )
+    with pytest.raises(
+        Refused, match=r"VOLARIS_BUDGET__PRICE_INGESTER: there is no such child; .*price_ingestor"
+    ):
         refuse_if_too_big(fits.model_copy(update={"volaris_budget": {"price_ingester": "10:20"}}))
 
 
