@@ -341,7 +341,7 @@ class PriceIngestor:
         now = self._now()
         today = now.astimezone(UTC).date()
         oldest = today - timedelta(days=self._bar_days)
-        unasked = self._unasked()
+        asked = dict(self._asked)
         await self._ensure_partitions(_span(today, 0, DAYS_AHEAD), WRITE_WITHIN)
         dropped = await self._database.run(lambda c: bar_store.drop_before(c, oldest))
         self._partitions = {day for day in self._partitions if day >= oldest}
@@ -349,10 +349,11 @@ class PriceIngestor:
         async def step(connection: Connection) -> None:
             await jobs.prune(connection, now - KEPT_ROWS)
             await history.prune(connection, now - KEPT_ROWS)
-            await tickers.retire(connection, unasked)
+            await tickers.touch(connection, asked)
+            await tickers.retire_unasked(connection, now - ASKED_FOR)
 
         await self._database.run(step)
-        self._forget(unasked)
+        self._forget(self._unasked())
         return dropped
 
     async def _once(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:

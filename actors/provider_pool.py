@@ -49,6 +49,7 @@ TRIES = 4
 MALFORMED_TRIES = 2  # garbage may be a passing fault; twice the same is a changed format
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0  # seconds; the pause is drawn between 0 and this
 STORE_WITHIN = 10.0
+LONG_WAIT = 5.0  # seconds for a turn; from there on the limit is what people wait for
 REMIND_BEFORE = timedelta(days=1)  # of the end of a login
 
 log = logging.getLogger("volaris.provider_pool")
@@ -63,7 +64,7 @@ class DatabaseTokens:
 
     async def load(self, vendor: str) -> bytes | None:
         """Return the vendor's sealed login."""
-        from actors.store import tokens
+        from actors.store import tokens  # late: asyncpg costs memory where another store is given
 
         return await self._opened().run(
             lambda connection: tokens.load(connection, vendor), deadline=STORE_WITHIN
@@ -300,12 +301,12 @@ class ProviderPool:
         ends = desk.provider.login_expires_at
         ends_soon = ends is not None and ends - self._now() < REMIND_BEFORE
         reminder = f"log in again before {ends:%Y-%m-%d %H:%M} UTC" if ends_soon else None
-        limited = desk.provider.limiter.paused_for > 0
+        limited = desk.provider.limiter.delay > LONG_WAIT
         return VendorState.LIMITED if limited else VendorState.READY, reminder
 
     def _opened_vault(self) -> Seal:
         if self._vault is None:
-            from actors.providers.vault import Vault
+            from actors.providers.vault import Vault  # late: it brings cryptography
 
             key = self._settings.volaris_secret_key
             self._vault = Vault.of(

@@ -13,25 +13,43 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-import psutil
 
+from actors import memory
 from actors.store import embedded, migrate
 from benchmarks import vendor
 
 
-def anon():
-    """Return (now, peak) of this process in MB: private memory now, RSS at its highest."""
-    now = psutil.Process().memory_full_info().uss / 1e6
-    return now, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+class Meter:
+    """Private memory of this process (MB) around a piece of work: growth at the highest, and the peak."""
+
+    def __enter__(self):
+        self.before = self.peak = memory.private(os.getpid()) / 1e6
+        self.began, self.done = time.perf_counter(), threading.Event()
+        self.watch = threading.Thread(target=self.look)
+        self.watch.start()
+        return self
+
+    def look(self):
+        while not self.done.wait(0.005):
+            self.peak = max(self.peak, memory.private(os.getpid()) / 1e6)
+
+    def __exit__(self, *_):
+        self.seconds = time.perf_counter() - self.began
+        self.peak = max(self.peak, memory.private(os.getpid()) / 1e6)
+        self.done.set()
+        self.watch.join()
+
+    def figures(self):
+        return {"seconds": self.seconds, "growth": self.peak - self.before, "peak": self.peak}
 
 
 def report(**figures):
@@ -83,50 +101,50 @@ async def old(dsn, url, names, cycles):
         lambda *_: statements.__setitem__(0, statements[0] + 1),
     )
     for cycle in range(cycles):
-        before, began, told = anon()[0], time.perf_counter(), statements[0]
-        async with (
-            httpx.AsyncClient(base_url=url, timeout=30) as client,
-            AsyncSession(engine) as session,
-        ):
-            for number, name in enumerate(names):
-                await client.get("/cache/access-token")
-                await client.get("/cache/expires")
-                answer = await client.get("/marketdata/v1/pricehistory", params={"symbol": name})
-                for candle in answer.json()["candles"]:
-                    at = datetime.fromtimestamp(candle["datetime"] / 1000, UTC)
-                    found = await session.execute(
-                        sa.select(PriceBar).where(
-                            PriceBar.ticker_id == number,
-                            PriceBar.timestamp == at,
-                            PriceBar.timeframe == "1m",
-                        )
+        told = statements[0]
+        with Meter() as meter:
+            async with (
+                httpx.AsyncClient(base_url=url, timeout=30) as client,
+                AsyncSession(engine) as session,
+            ):
+                for number, name in enumerate(names):
+                    await client.get("/cache/access-token")
+                    await client.get("/cache/expires")
+                    answer = await client.get(
+                        "/marketdata/v1/pricehistory", params={"symbol": name}
                     )
-                    bar = found.scalar_one_or_none()
-                    values = {
-                        key: candle[key] for key in ("open", "high", "low", "close", "volume")
-                    }
-                    if bar is None:
-                        session.add(
-                            PriceBar(
-                                ticker_id=number,
-                                timestamp=at,
-                                timeframe="1m",
-                                data_provider="schwab",
-                                **values,
+                    for candle in answer.json()["candles"]:
+                        at = datetime.fromtimestamp(candle["datetime"] / 1000, UTC)
+                        found = await session.execute(
+                            sa.select(PriceBar).where(
+                                PriceBar.ticker_id == number,
+                                PriceBar.timestamp == at,
+                                PriceBar.timeframe == "1m",
                             )
                         )
-                        await session.flush()
-                    else:
-                        for key, value in values.items():
-                            setattr(bar, key, value)
-            await session.commit()
-        _, peak = anon()
+                        bar = found.scalar_one_or_none()
+                        values = {
+                            key: candle[key] for key in ("open", "high", "low", "close", "volume")
+                        }
+                        if bar is None:
+                            session.add(
+                                PriceBar(
+                                    ticker_id=number,
+                                    timestamp=at,
+                                    timeframe="1m",
+                                    data_provider="schwab",
+                                    **values,
+                                )
+                            )
+                            await session.flush()
+                        else:
+                            for key, value in values.items():
+                                setattr(bar, key, value)
+                await session.commit()
         report(
             who=f"old design, cycle {cycle + 1}",
-            seconds=time.perf_counter() - began,
             statements=statements[0] - told,
-            growth=peak - before,
-            peak=peak,
+            **meter.figures(),
         )
     await engine.dispose()
 
@@ -180,18 +198,13 @@ async def ours(dsn, url, names, cycles, bars):
     line.children = {"provider_pool": pool, "price_ingestor": ingestor}
     await pool.start()
     await ingestor.start()
+    await pool.quotes(["SPY"])  # logged in, as the old design is by its token cache
     for cycle in range(cycles):
-        before, began, told = anon()[0], time.perf_counter(), statements[0]
-        done = await ingestor.refresh()
-        after, peak = anon()
+        told = statements[0]
+        with Meter() as meter:
+            done = await ingestor.refresh()
         assert done.stored == len(names), done
-        report(
-            who=f"ours, cycle {cycle + 1}",
-            seconds=time.perf_counter() - began,
-            statements=statements[0] - told,
-            growth=max(peak - before, 0) if cycle == 0 else max(after - before, 0),
-            peak=peak,
-        )
+        report(who=f"ours, cycle {cycle + 1}", statements=statements[0] - told, **meter.figures())
     await ingestor.stop()
     await pool.stop()
     candles = vendor._candles(bars)
@@ -200,31 +213,29 @@ async def ours(dsn, url, names, cycles, bars):
     ids = await tickers.ids(connection)
     day = datetime.now(UTC).date()
     await stored.ensure_partitions(connection, [day, day + timedelta(days=1)])
-    before, began, told = anon()[0], time.perf_counter(), statements[0]
-    async with connection.transaction():
-        for start in range(0, len(names), 25):
-            some = [
-                Bar(
-                    name,
-                    datetime.fromtimestamp(c["datetime"] / 1000, UTC),
-                    c["open"],
-                    c["high"],
-                    c["low"],
-                    c["close"],
-                    c["volume"],
-                    "schwab",
-                )
-                for name in names[start : start + 25]
-                for c in candles
-            ]
-            await stored.upsert_minutes(connection, ids, some)
-    after, peak = anon()
+    told = statements[0]
+    with Meter() as meter:
+        async with connection.transaction():
+            for start in range(0, len(names), 25):
+                some = [
+                    Bar(
+                        name,
+                        datetime.fromtimestamp(c["datetime"] / 1000, UTC),
+                        c["open"],
+                        c["high"],
+                        c["low"],
+                        c["close"],
+                        c["volume"],
+                        "schwab",
+                    )
+                    for name in names[start : start + 25]
+                    for c in candles
+                ]
+                await stored.upsert_minutes(connection, ids, some)
     report(
         who=f"ours, bulk upsert of {len(names) * bars:,} bars",
-        seconds=time.perf_counter() - began,
         statements=statements[0] - told,
-        growth=max(after - before, 0),
-        peak=peak,
+        **meter.figures(),
     )
     await connection.close()
 

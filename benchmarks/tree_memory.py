@@ -78,7 +78,12 @@ def busy(tree, stop):
     while not stop.is_set():
         for symbol in SYMBOLS:
             tree.get(f"/api/v1/market/quote/{symbol}")
-            tree.get(f"/api/v1/market/bars/{symbol}", timeframe="1d", limit=2500, start="2017-01-03T00:00:00Z")
+            tree.get(
+                f"/api/v1/market/bars/{symbol}",
+                timeframe="1d",
+                limit=2500,
+                start="2017-01-03T00:00:00Z",
+            )
 
 
 def run(env):

@@ -64,9 +64,9 @@ class Limiter:
         self._tokens, self._filled_at = 1.0, self._paused_until
 
     @property
-    def paused_for(self) -> float:
-        """Return the seconds until the pause the vendor asked for is over; 0 = there is none."""
-        return max(0.0, self._paused_until - self._clock())
+    def delay(self) -> float:
+        """Return the seconds that a request made now would wait for its turn."""
+        return self._wait(self._queue)
 
     @property
     def spent(self) -> int:
@@ -80,7 +80,8 @@ class Limiter:
         if now > self._filled_at:
             self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
             self._filled_at = now
-        return self.paused_for + max(0.0, (ahead + 1 - self._tokens) / self._rate)
+        paused = max(0.0, self._paused_until - now)
+        return paused + max(0.0, (ahead + 1 - self._tokens) / self._rate)
 
     def _forget(self) -> None:
         horizon = self._clock() - WINDOW

@@ -140,6 +140,7 @@ class Database:
                 timeout=CONNECT_WITHIN,
                 command_timeout=ANSWER_WITHIN,
                 init=_prepare,
+                reset=_leave,
                 server_settings={"application_name": "volaris"},
             )
         pool = await self._pool
@@ -218,6 +219,10 @@ async def _prepare(connection: Any) -> None:
     await connection.set_type_codec(
         "jsonb", encoder=_written, decoder=json.loads, schema="pg_catalog"
     )
+
+
+async def _leave(_: Any) -> None:
+    """Give a connection back as it is: steps are transactions and leave nothing in the session."""
 
 
 def _written(value: object) -> str:

@@ -74,7 +74,7 @@ async def claim(connection: Connection, job: str, slot: datetime, boot: str) -> 
     return count(await connection.execute(CLAIM, job, aware(slot), boot)) == 1
 
 
-async def finish(  # noqa: PLR0917  (one argument a column)
+async def finish(
     connection: Connection,
     job: str,
     slot: datetime,

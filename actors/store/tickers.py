@@ -41,6 +41,7 @@ UPDATE tickers t SET asked_at = g.at
 FROM unnest($1::text[], $2::timestamptz[]) AS g(symbol, at)
 WHERE t.symbol = g.symbol AND t.asked_at < g.at
 """
+RETIRE_UNASKED = "UPDATE tickers SET active = false WHERE active AND asked_at < $1"
 RETIRE = "UPDATE tickers SET active = false WHERE symbol = ANY($1::text[]) AND asked_at IS NOT NULL"
 
 
@@ -79,6 +80,11 @@ async def add(connection: Connection, ticker: Ticker, asked_at: datetime) -> int
 async def touch(connection: Connection, seen: Mapping[str, datetime]) -> None:
     """Note that symbols were asked for again."""
     await connection.execute(TOUCH, list(seen), [aware(at) for at in seen.values()])
+
+
+async def retire_unasked(connection: Connection, since: datetime) -> None:
+    """Follow the symbols no longer that nobody has asked for since a time."""
+    await connection.execute(RETIRE_UNASKED, aware(since))
 
 
 async def retire(connection: Connection, symbols: Iterable[str]) -> None:

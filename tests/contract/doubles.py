@@ -31,6 +31,8 @@ class MemoryTokens:
         self.rows: dict[str, bytes] = {}
         self.saves = 0
         self.away = False
+        self.gate = asyncio.Event()  # what is closed holds every save
+        self.gate.set()
 
     async def load(self, vendor: str) -> bytes | None:
         await asyncio.sleep(0)
@@ -39,7 +41,7 @@ class MemoryTokens:
         return self.rows.get(vendor)
 
     async def save(self, vendor: str, sealed: bytes) -> None:
-        await asyncio.sleep(0)
+        await self.gate.wait()
         if self.away:
             raise ConnectionError("the database is away")
         self.rows[vendor] = sealed
@@ -63,6 +65,7 @@ class Clock:
         self.at = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
         self.ticks = 1000.0
         self.slept: list[float] = []
+        self.asleep = False  # sleepers never wake
 
     def now(self) -> datetime:
         return self.at
@@ -75,6 +78,8 @@ class Clock:
         self.ticks += seconds
 
     async def sleep(self, seconds: float) -> None:
+        if self.asleep:
+            await asyncio.Event().wait()
         self.slept.append(seconds)
         self.move(seconds)
         await asyncio.sleep(0)

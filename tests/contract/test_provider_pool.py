@@ -295,6 +295,15 @@ async def test_p05_the_limit_holds_whatever_is_asked_at_once(scene: Scene) -> No
     assert (await schwab(pool)).spent <= 120
 
 
+async def test_p05_a_spent_limit_is_told(scene: Scene) -> None:
+    pool = await scene.pool(schwab_per_minute=60, real_time=True)
+    asks = [asyncio.create_task(pool.quotes([symbol])) for symbol in UNIVERSE[:40]]
+    await asyncio.sleep(0.05)
+    assert (await schwab(pool)).state is VendorState.LIMITED
+    for ask in asks:
+        ask.cancel()
+
+
 async def test_p05_who_cannot_be_served_in_time_hears_it_at_once(scene: Scene) -> None:
     pool = await scene.pool(schwab_per_minute=60)
     answers = await asyncio.gather(

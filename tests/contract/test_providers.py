@@ -67,6 +67,7 @@ from tests.contract.doubles import (
     SECRETS,
     Clock,
     MemoryTokens,
+    Reversed,
     SchwabDouble,
     settings_of,
     tools_of,
@@ -318,7 +319,7 @@ async def test_f01_a_spent_limit_says_when(
     with pytest.raises(RateLimited) as caught:
         await provider.quotes(["AAPL"], bench.soon())
     assert caught.value.retry_after == after
-    assert provider.limiter.paused_for == after
+    assert provider.limiter.delay == after
     with pytest.raises(RateLimited):  # and the vendor is not even asked
         await provider.quotes(["AAPL"], bench.soon())
     assert len(bench.double.data) == 1
@@ -592,6 +593,27 @@ async def test_l05_a_restart_within_the_life_of_a_token_needs_no_other(bench: Be
         await provider.quotes(["AAPL"], bench.soon())
         await provider.close()
     assert len(bench.double.tokens) == 1
+
+
+async def test_l05_a_stop_stores_what_is_not_stored_yet(bench: Bench) -> None:
+    bench.clock.asleep = True  # so that nothing is stored in the background
+    provider = bench.make()
+    await provider.quotes(["AAPL"], bench.soon())
+    assert bench.tokens.saves == 0
+    await provider.close()
+    assert bench.tokens.saves == 1
+
+
+async def test_l05_a_token_renewed_while_the_last_one_is_stored_is_stored_too(bench: Bench) -> None:
+    bench.tokens.gate.clear()
+    provider = bench.make()
+    await provider.quotes(["AAPL"], bench.soon())
+    bench.clock.move(1790)
+    await provider.quotes(["AAPL"], bench.soon())
+    bench.tokens.gate.set()
+    await settle()
+    assert b"access-token-2" in Reversed().open(bench.tokens.rows[bench.vendor])
+    await provider.close()
 
 
 async def test_l05_a_newly_pasted_token_wins_over_the_stored_login(bench: Bench) -> None:

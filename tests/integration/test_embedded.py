@@ -17,7 +17,7 @@ import pytest
 from actors.store import embedded
 from actors.store.embedded import ServerFailed, ensure_server, server_pid, stop_server
 
-ENSURE = "import sys, pathlib; from actors.store.embedded import ensure_server as e; print(e(pathlib.Path(sys.argv[1]), durable=False), flush=True)"  # noqa: E501
+ENSURE = "import sys, pathlib; from actors.store.embedded import ensure_server as e; print(e(pathlib.Path(sys.argv[1]), durable=False), flush=True)"
 LINGER = ENSURE + "; import time; time.sleep(60)"
 
 
@@ -71,7 +71,9 @@ def kill(pid):
 async def test_six_first_starts_at_once_give_one_server(home):
     told = answers(starters(home, 6))
     assert told == [embedded.address(home)] * 6
-    assert len([pid for pid in psutil.pids() if embedded._is_server(embedded._place(home), pid)]) == 1
+    assert (
+        len([pid for pid in psutil.pids() if embedded._is_server(embedded._place(home), pid)]) == 1
+    )
     assert await select_one(told[0]) == 1
 
 
@@ -92,7 +94,9 @@ async def test_a_killed_postmaster_is_replaced_once_by_many_healers(home):
     kill(before)
     assert set(answers(starters(home, 5))) == {dsn}
     assert server_pid(home) not in (before, None)
-    assert len([pid for pid in psutil.pids() if embedded._is_server(embedded._place(home), pid)]) == 1
+    assert (
+        len([pid for pid in psutil.pids() if embedded._is_server(embedded._place(home), pid)]) == 1
+    )
     assert await select_one(dsn) == 1
 
 
@@ -202,7 +206,9 @@ def test_a_short_folder_that_others_can_enter_is_refused(home):
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     try:
-        with pytest.raises(ServerFailed, match="must be a private folder of ours, was mode drwxrwxrwx"):
+        with pytest.raises(
+            ServerFailed, match="must be a private folder of ours, was mode drwxrwxrwx"
+        ):
             start(deep)
     finally:
         folder.rmdir()
@@ -214,7 +220,9 @@ def test_the_server_has_no_port_and_bears_the_mark_of_its_home(home):
     assert server.environ()["VOLARIS_MARK"] == str(home)
     for process in (server, *server.children()):
         with contextlib.suppress(psutil.NoSuchProcess):  # its workers come and go
-            assert [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
+            assert [
+                c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN
+            ] == []
 
 
 def test_a_server_that_cannot_start_says_why(home):
@@ -222,7 +230,9 @@ def test_a_server_that_cannot_start_says_why(home):
     stop_server(home)
     version = home / "pg/data/PG_VERSION"
     version.write_text("12\n")
-    with pytest.raises(ServerFailed, match="did not start, its last words: .*incompatible with server"):
+    with pytest.raises(
+        ServerFailed, match="did not start, its last words: .*incompatible with server"
+    ):
         start(home)
     version.write_text("18\n")
 
@@ -230,7 +240,9 @@ def test_a_server_that_cannot_start_says_why(home):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root must become somebody else")
 async def test_root_without_user_namespaces_becomes_a_system_account(home, monkeypatch):
     home.chmod(0o755)
-    monkeypatch.setattr(embedded, "STUB", embedded.STUB.replace("unshare(0x10000000)", "unshare(-1)"))
+    monkeypatch.setattr(
+        embedded, "STUB", embedded.STUB.replace("unshare(0x10000000)", "unshare(-1)")
+    )
     dsn = start(home)
     assert await select_one(dsn) == 1
     assert psutil.Process(server_pid(home)).uids().real != 0

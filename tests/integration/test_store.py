@@ -26,7 +26,7 @@ from actors.store.database import Database, DatabaseAway, check
 from actors.store.migrate import SCHEMA, MigrationRefused, migrate
 
 AT = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
-NAIVE = datetime(2026, 11, 23, 15, 30)  # noqa: DTZ001
+NAIVE = datetime(2026, 11, 23, 15, 30)
 DAY = date(2026, 11, 23)
 
 
@@ -71,7 +71,9 @@ def folder(path, **files):
 
 
 async def test_an_edited_file_is_refused(empty_dsn, tmp_path):
-    where = folder(tmp_path, **{"0001_a": "CREATE TABLE a (x int)", "0002_b": "CREATE TABLE b (x int)"})
+    where = folder(
+        tmp_path, **{"0001_a": "CREATE TABLE a (x int)", "0002_b": "CREATE TABLE b (x int)"}
+    )
     assert await migrate(empty_dsn, where) == ["0001_a.sql", "0002_b.sql"]
     folder(tmp_path, **{"0001_a": "CREATE TABLE a (x bigint)"})
     with pytest.raises(MigrationRefused, match=r"0001_a\.sql was applied and must not be edited"):
@@ -206,11 +208,13 @@ async def test_an_older_quote_never_overwrites_a_newer_one(database, ids):
 
 
 async def test_what_an_observation_builds_on_is_read_back(database, ids):
-    await database.run(
-        lambda c: quotes.upsert(c, ids, [quote()], AT, {"AAPL": Tally(900, DAY)})
-    )
+    await database.run(lambda c: quotes.upsert(c, ids, [quote()], AT, {"AAPL": Tally(900, DAY)}))
     await database.run(lambda c: bars.upsert_minutes(c, ids, [bar(polled=True)]))
-    asked = [quote(at=AT + timedelta(seconds=20)), quote("MSFT"), quote("BRK.B", AT - timedelta(400))]
+    asked = [
+        quote(at=AT + timedelta(seconds=20)),
+        quote("MSFT"),
+        quote("BRK.B", AT - timedelta(400)),
+    ]
     found = await database.run(lambda c: quotes.before(c, ids, asked))
     seen, minute = found["AAPL"]
     assert (seen.at, seen.volume, seen.tally) == (AT, 1_000, Tally(900, DAY))
@@ -227,9 +231,7 @@ async def test_bars_are_upserted_and_read_newest_first_limited(database, ids):
     assert await database.run(lambda c: bars.upsert_minutes(c, ids, minutes)) == 0
     changed = [*minutes[:9], replace(minutes[9], close=7.0), replace(minutes[9], close=8.0)]
     assert await database.run(lambda c: bars.upsert_minutes(c, ids, changed)) == 1
-    found = await database.run(
-        lambda c: bars.minutes(c, "AAPL", AT, AT + timedelta(minutes=9), 3)
-    )
+    found = await database.run(lambda c: bars.minutes(c, "AAPL", AT, AT + timedelta(minutes=9), 3))
     assert found == minutes[6:9]
     assert await database.run(lambda c: bars.minutes(c, "MSFT", AT, AT + timedelta(1), 3)) == []
 
@@ -273,7 +275,9 @@ async def test_writers_with_the_same_keys_in_any_order_do_not_deadlock(database_
             async def step(connection, batch=batch):
                 try:
                     await bars.upsert_minutes(connection, ids, batch)
-                    await quotes.upsert(connection, ids, [quote(s) for s in shuffle.sample(list(ids), 3)], AT)
+                    await quotes.upsert(
+                        connection, ids, [quote(s) for s in shuffle.sample(list(ids), 3)], AT
+                    )
                 except asyncpg.DeadlockDetectedError as e:
                     faults.append(e)
                     raise
@@ -301,7 +305,9 @@ async def test_partitions_are_made_once_however_many_try_and_dropped_by_day(data
     )
     assert await database.run(lambda c: bars.drop_before(c, DAY + timedelta(3))) == 3
     assert await database.run(lambda c: bars.drop_before(c, DAY + timedelta(3))) == 0
-    left = await database.run(lambda c: bars.minutes(c, "AAPL", AT - timedelta(9), AT + timedelta(9), 99))
+    left = await database.run(
+        lambda c: bars.minutes(c, "AAPL", AT - timedelta(9), AT + timedelta(9), 99)
+    )
     assert [each.at.date() for each in left] == week[3:]
 
 
@@ -337,7 +343,11 @@ async def test_history_may_be_sent_again(database):
 async def test_a_slot_is_claimed_once(database, database_dsn):
     many = [Database(database_dsn) for _ in range(4)]
     claimed = await asyncio.gather(
-        *(each.run(lambda c: jobs.claim(c, "prices", AT, "boot")) for each in many for _ in range(3))
+        *(
+            each.run(lambda c: jobs.claim(c, "prices", AT, "boot"))
+            for each in many
+            for _ in range(3)
+        )
     )
     for each in many:
         await each.close()
@@ -348,7 +358,9 @@ async def test_a_run_is_recorded_from_claim_to_end(database):
     slots = [AT + timedelta(minutes=n) for n in range(4)]
     for slot in slots[:3]:
         await database.run(lambda c, slot=slot: jobs.claim(c, "prices", slot, "boot"))
-    await database.run(lambda c: jobs.finish(c, "prices", slots[0], "done", 0.5, None, {"stored": 513}))
+    await database.run(
+        lambda c: jobs.finish(c, "prices", slots[0], "done", 0.5, None, {"stored": 513})
+    )
     await database.run(lambda c: jobs.finish(c, "prices", slots[1], "failed", 0.1, "it broke"))
     await database.run(lambda c: jobs.record_missed(c, "digest", slots[3], "boot", "too late"))
     await database.run(lambda c: jobs.record_missed(c, "prices", slots[0], "boot", "too late"))
@@ -356,10 +368,16 @@ async def test_a_run_is_recorded_from_claim_to_end(database):
     runs = {(run.job, run.slot): run for run in await database.run(lambda c: jobs.recent(c, 10))}
     assert [runs["prices", slot].state for slot in slots[:3]] == ["done", "failed", "lost"]
     assert runs["prices", slots[0]].result == {"stored": 513}
-    assert (runs["digest", slots[3]].state, runs["digest", slots[3]].error) == ("missed", "too late")
+    assert (runs["digest", slots[3]].state, runs["digest", slots[3]].error) == (
+        "missed",
+        "too late",
+    )
     assert await database.run(jobs.last_slots) == {"prices": slots[2], "digest": slots[3]}
     latest = await database.run(jobs.latest)
-    assert {job: run.slot for job, run in latest.items()} == {"prices": slots[2], "digest": slots[3]}
+    assert {job: run.slot for job, run in latest.items()} == {
+        "prices": slots[2],
+        "digest": slots[3],
+    }
     await database.run(lambda c: jobs.prune(c, AT + timedelta(1)))
     assert len(await database.run(lambda c: jobs.recent(c, 10))) == 2
 

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.domain.bars import Seen, Step, Tally, daily, fault, minute, missing, observe, trading_day
+from actors.domain.bars import (
+    Seen,
+    Step,
+    Tally,
+    daily,
+    fault,
+    minute,
+    missing,
+    observe,
+    trading_day,
+)
 from actors.domain.models import Bar, Quote
 
 AT = datetime(2026, 11, 23, 15, 30, 12, tzinfo=UTC)
@@ -23,7 +33,17 @@ def seen(at=AT - timedelta(minutes=2), volume=800, counted=800, day=TODAY):
 
 
 def bar(volume=50, **fields):
-    return Bar("AAPL", minute(AT), 100.0, 101.0, 99.0, 100.5, volume, "schwab", **({"polled": True} | fields))
+    return Bar(
+        "AAPL",
+        minute(AT),
+        100.0,
+        101.0,
+        99.0,
+        100.5,
+        volume,
+        "schwab",
+        **({"polled": True} | fields),
+    )
 
 
 # --- examples
@@ -196,7 +216,10 @@ def test_corrections_that_are_overtaken_leave_no_trace(polls):
     good = [replace(poll, pause=poll.pause % 300, stale=False, silent=False) for poll in polls]
     rise = Poll(pause=1, traded=1_000_000, price=1.0, stale=False, silent=False, repeated=0)
     store, days, origin = play([*good, rise])
-    assert store.volume(origin) == days[origin][-1] - days[origin][0] or trading_day(store.seen.at) != origin
+    assert (
+        store.volume(origin) == days[origin][-1] - days[origin][0]
+        or trading_day(store.seen.at) != origin
+    )
 
 
 # --- what is not stored
@@ -205,7 +228,10 @@ def test_corrections_that_are_overtaken_leave_no_trace(polls):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"at": datetime(2026, 11, 23, 15, 30)}, "its time must have a zone, was 2026-11-23T15:30:00"),  # noqa: DTZ001
+        (
+            {"at": datetime(2026, 11, 23, 15, 30)},
+            "its time must have a zone, was 2026-11-23T15:30:00",
+        ),
         ({"at": AT + timedelta(hours=1)}, "its time must not be in the future, was 2026"),
         ({"last": float("nan")}, "its prices must be finite"),
         ({"high_52w": float("inf")}, "its prices must be finite"),
@@ -228,7 +254,17 @@ def test_a_good_quote_has_no_fault():
 
 def test_a_daily_bar_is_of_the_trading_day_and_partial_before_the_close():
     told = quote(open=99.0, high=101.0, low=98.0, close=100.5, last=103.0)
-    day = Bar("AAPL", datetime(2026, 11, 23, tzinfo=UTC), 99.0, 101.0, 98.0, 100.5, 1_000, "schwab", polled=True)
+    day = Bar(
+        "AAPL",
+        datetime(2026, 11, 23, tzinfo=UTC),
+        99.0,
+        101.0,
+        98.0,
+        100.5,
+        1_000,
+        "schwab",
+        polled=True,
+    )
     assert daily(told) == day
     evening = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)  # still Monday in New York
     assert daily(replace(told, at=evening)) == replace(day, polled=False)

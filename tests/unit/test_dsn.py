@@ -29,7 +29,14 @@ def test_a_dsn_is_made_fit_for_asyncpg(given, expected):
 
 
 @pytest.mark.parametrize(
-    "given", ["", "mysql://me:secret@h/db", "postgresql+asyncpg://me:secret@h/db", "/var/run", "me:secret@h"]
+    "given",
+    [
+        "",
+        "mysql://me:secret@h/db",
+        "postgresql+asyncpg://me:secret@h/db",
+        "/var/run",
+        "me:secret@h",
+    ],
 )
 def test_what_is_not_postgresql_is_refused_without_its_password(given):
     with pytest.raises(ValueError, match="must start with postgresql://, was ") as refused:
@@ -50,15 +57,21 @@ def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one(tmp_path):
     long = tmp_path / ("x" * 100)
     assert len(embedded.address(long)) < 100
     assert embedded.address(long) != embedded.address(tmp_path / ("x" * 101))
-    assert embedded.address(tmp_path / "a,b").startswith("postgresql://postgres@/volaris?host=/tmp/volaris-")
+    assert embedded.address(tmp_path / "a,b").startswith(
+        "postgresql://postgres@/volaris?host=/tmp/volaris-"
+    )
 
 
 @pytest.mark.parametrize(
     "error",
     [
         asyncpg.ConnectionDoesNotExistError(),
-        asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlying connection is closed"),
-        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
+        asyncpg.InterfaceError(
+            "cannot call Transaction.__aexit__(): the underlying connection is closed"
+        ),
+        asyncpg.InternalClientError(
+            "cannot switch to state 15; another operation (2) is in progress"
+        ),
         asyncpg.DeadlockDetectedError(),
         asyncpg.SerializationError(),
         ConnectionRefusedError(),

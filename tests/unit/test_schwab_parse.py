@@ -6,7 +6,8 @@ folder, or they lie beside the checkout in ../shared/fixtures.
 
 import json
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,16 @@ from actors.providers.schwab import (
     parse_quotes,
     refusal,
 )
-from actors.providers.schwab_oauth import build_exchange, build_headers, parse_tokens
+from actors.providers.schwab_oauth import (
+    Account,
+    Login,
+    build_exchange,
+    build_headers,
+    choose,
+    dump,
+    load,
+    parse_tokens,
+)
 from actors.providers.schwab_oauth import refusal as token_refusal
 
 RECORDINGS = (
@@ -504,8 +514,45 @@ def test_a_code_from_the_address_bar_is_decoded() -> None:
 
 
 def test_the_client_is_named_by_basic_auth() -> None:
-    from actors.providers.schwab_oauth import Account
-
     account = Account("key", "secret", "https://127.0.0.1/", None, "https://x")
     assert build_headers(account) == {"Authorization": "Basic a2V5OnNlY3JldA=="}
     assert "secret" not in repr(account)
+
+
+# --- which login to go on with -----------------------------------------------------------------------
+
+HERE = Account("key", "secret", "https://127.0.0.1/", "pasted", "https://x")
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
+TUESDAY, FRIDAY = MONDAY + timedelta(days=1), MONDAY + timedelta(days=4)
+OURS = Login("pasted", MONDAY, HERE.issuer, HERE.seed, "access", MONDAY + timedelta(minutes=30))
+
+
+@pytest.mark.parametrize(
+    ("mine", "stored", "account", "chosen"),
+    [
+        pytest.param(None, OURS, HERE, OURS, id="the store's after a restart"),
+        pytest.param(None, OURS, replace(HERE, refresh_token=None), OURS, id="nothing pasted"),
+        pytest.param(None, replace(OURS, seed=None), HERE, None, id="pasted after the login"),
+        pytest.param(None, replace(OURS, seed="other"), HERE, None, id="another pasted"),
+        pytest.param(None, replace(OURS, issuer="other"), HERE, None, id="another app or host"),
+        pytest.param(OURS, None, HERE, OURS, id="the store is away"),
+        pytest.param(OURS, replace(OURS, since=TUESDAY), HERE, replace(OURS, since=TUESDAY), id="a new login"),
+        pytest.param(replace(OURS, since=TUESDAY), OURS, HERE, replace(OURS, since=TUESDAY), id="not stored yet"),
+        pytest.param(OURS, replace(OURS, access_until=TUESDAY), HERE, replace(OURS, access_until=TUESDAY), id="renewed elsewhere"),
+        pytest.param(replace(OURS, access_until=TUESDAY), OURS, HERE, replace(OURS, access_until=TUESDAY), id="renewed here"),
+        pytest.param(replace(OURS, since=TUESDAY, guessed=True), OURS, HERE, OURS, id="a guess"),
+    ],
+)  # fmt: skip
+def test_the_login_to_go_on_with(
+    mine: Login | None, stored: Login | None, account: Account, chosen: Login | None
+) -> None:
+    fresh = Login("pasted", FRIDAY, HERE.issuer, HERE.seed, guessed=True)
+    assert choose(mine, stored, account, FRIDAY) == (chosen or fresh)
+
+
+def test_a_login_is_stored_without_loss() -> None:
+    assert load(dump(OURS)) == OURS
+    bare = replace(OURS, access_token=None, access_until=Login("x", MONDAY, "x", None).access_until)
+    assert load(dump(bare)) == bare
+    assert "pasted" not in repr(OURS)
+    assert "access'" not in repr(OURS)

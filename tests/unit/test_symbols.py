@@ -43,7 +43,9 @@ def test_what_is_no_symbol_is_refused(text):
 
 
 def test_each_vendor_has_its_spelling():
-    told = {vendor: spelled("BRK.B", vendor) for vendor in ("schwab", "tiingo", "alpaca", "polygon")}
+    told = {
+        vendor: spelled("BRK.B", vendor) for vendor in ("schwab", "tiingo", "alpaca", "polygon")
+    }
     assert told == {"schwab": "BRK/B", "tiingo": "BRK-B", "alpaca": "BRK.B", "polygon": "BRK.B"}
 
 
