@@ -30,17 +30,18 @@ from actors.providers.base import (
     ProviderError,
     RateLimited,
     Seal,
+    StoreAway,
     TokenStore,
     Unavailable,
     Unsupported,
 )
 from actors.providers.http import Tools
-from actors.settings import Settings
+from actors.settings import Refused, Settings
 
 if TYPE_CHECKING:
     import httpx
 
-    from actors.store.database import Database
+    from actors.store.database import Connection, Database
 
 T = TypeVar("T")
 
@@ -66,29 +67,30 @@ class DatabaseTokens:
         """Return the vendor's sealed login."""
         from actors.store import tokens  # late: asyncpg costs memory where another store is given
 
-        return await self._opened().run(
-            lambda connection: tokens.load(connection, vendor), deadline=STORE_WITHIN
-        )
+        return await self._run(lambda connection: tokens.load(connection, vendor))
 
     async def save(self, vendor: str, sealed: bytes) -> None:
         """Store the vendor's sealed login."""
         from actors.store import tokens
 
-        await self._opened().run(
-            lambda connection: tokens.save(connection, vendor, sealed), deadline=STORE_WITHIN
-        )
+        await self._run(lambda connection: tokens.save(connection, vendor, sealed))
 
     async def close(self) -> None:
         """Close the connections, if any were opened."""
         if self._database is not None:
             await self._database.close()
 
-    def _opened(self) -> "Database":
-        from actors.store.database import Database
+    async def _run(self, step: "Callable[[Connection], Awaitable[T]]") -> T:
+        import asyncpg
 
-        if self._database is None:
-            self._database = Database.of(self._settings)
-        return self._database
+        from actors.store.database import Database, DatabaseAway
+
+        try:
+            if self._database is None:
+                self._database = Database.of(self._settings)
+            return await self._database.run(step, deadline=STORE_WITHIN)
+        except (DatabaseAway, Refused, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
+            raise StoreAway(type(e).__name__) from None
 
 
 @dataclass(slots=True)

@@ -78,8 +78,12 @@ class Unsealable(Exception):
     """There is no usable key, or what was sealed was changed or sealed with another one."""
 
 
+class StoreAway(Exception):
+    """The token store cannot be used now; the message says no more than what kind of fault it was."""
+
+
 class TokenStore(Protocol):
-    """Where logins are kept, sealed; either method may raise anything while the store is away."""
+    """Where logins are kept, sealed; either method raises `StoreAway` and nothing else."""
 
     async def load(self, vendor: str) -> bytes | None:
         """Return the vendor's sealed login, or None where there is none."""

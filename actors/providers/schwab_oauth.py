@@ -22,6 +22,7 @@ from actors.providers.base import (
     LoginNeeded,
     Malformed,
     ProviderError,
+    StoreAway,
     Unavailable,
     Unsealable,
     Unsupported,
@@ -223,8 +224,8 @@ class OAuth:
             try:
                 async with asyncio.timeout(LAST_PATIENCE):
                     await self._save()
-            except Exception as e:  # a store may fail in any way
-                log.warning("%s: the login is not stored (%s)", VENDOR, type(e).__name__)
+            except (StoreAway, Unsealable, TimeoutError) as e:
+                log.warning("%s: the login is not stored (%s)", VENDOR, e)
 
     async def access_token(self, deadline: float, refused: str | None = None) -> str:
         """Return a good access token; `refused` is one that the data host has just refused.
@@ -269,9 +270,8 @@ class OAuth:
         self._fault = None
         try:
             await self._save()
-        except Exception as e:  # a store may fail in any way
-            why = f"logged in, but the login was not stored ({type(e).__name__})"
-            raise Unavailable(VENDOR, why) from None
+        except (StoreAway, Unsealable) as e:
+            raise Unavailable(VENDOR, f"logged in, but the login was not stored ({e})") from None
         return now + LOGIN_LIVES
 
     # --- renewing
@@ -395,8 +395,8 @@ class OAuth:
                 async with asyncio.timeout(QUICK):
                     stored = await self._stored()
                 self._store_away = False
-            except Exception as e:  # a store may fail in any way, and the environment's token works
-                log.debug("%s: the token store is away (%s)", VENDOR, type(e).__name__)
+            except (StoreAway, TimeoutError) as e:  # the environment's token works without it
+                log.debug("%s: the token store is away (%s)", VENDOR, e)
                 self._store_away = True
                 self._look_at_store_at = self._clock() + STORE_PAUSE
         login = choose(self._login, stored, self._account, self._now())
@@ -430,8 +430,8 @@ class OAuth:
             except Unsealable as e:
                 why = str(e)
                 break  # no key will come by waiting
-            except Exception as e:  # a store may fail in any way
-                why = type(e).__name__
+            except StoreAway as e:
+                why = str(e)
         log.error("%s: the login is not stored, and is lost at a restart: %s", VENDOR, why)
         return None
 

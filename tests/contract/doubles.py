@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import httpx
 
-from actors.providers.base import Seal
+from actors.providers.base import Seal, StoreAway
 from actors.providers.http import Tools
 from actors.settings import Settings
 
@@ -37,13 +37,13 @@ class MemoryTokens:
     async def load(self, vendor: str) -> bytes | None:
         await asyncio.sleep(0)
         if self.away:
-            raise ConnectionError("the database is away")
+            raise StoreAway("its test says so")
         return self.rows.get(vendor)
 
     async def save(self, vendor: str, sealed: bytes) -> None:
         await self.gate.wait()
         if self.away:
-            raise ConnectionError("the database is away")
+            raise StoreAway("its test says so")
         self.rows[vendor] = sealed
         self.saves += 1
 

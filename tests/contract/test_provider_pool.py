@@ -169,7 +169,7 @@ async def test_bars_come_through(scene: Scene) -> None:
 async def test_bars_of_a_naive_moment_are_refused(scene: Scene) -> None:
     pool = await scene.pool()
     with pytest.raises(ValueError, match="time zone"):
-        await pool.bars("SPY", Timeframe.DAY, datetime(2025, 1, 1), START)  # noqa: DTZ001
+        await pool.bars("SPY", Timeframe.DAY, datetime(2025, 1, 1), START)
 
 
 # --- TC-P03: logins ----------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The embedded server against everything that was seen to break others: one server, always back."""
 
+# ruff: noqa: ASYNC220, ASYNC240, ASYNC251  (nothing else runs in these loops)
+
 import contextlib
 import os
 import shutil
@@ -231,7 +233,7 @@ def test_a_server_that_cannot_start_says_why(home):
     version = home / "pg/data/PG_VERSION"
     version.write_text("12\n")
     with pytest.raises(
-        ServerFailed, match="did not start, its last words: .*incompatible with server"
+        ServerFailed, match=r"did not start, its last words: .*incompatible with server"
     ):
         start(home)
     version.write_text("18\n")

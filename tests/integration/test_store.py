@@ -52,7 +52,7 @@ async def ids(database):
 # --- migrations
 
 
-async def test_six_processes_migrate_once(empty_dsn):
+def test_six_processes_migrate_once(empty_dsn):
     code = "import sys, asyncio; from actors.store.migrate import migrate; print(asyncio.run(migrate(sys.argv[1])))"
     starters = [
         subprocess.Popen([sys.executable, "-c", code, empty_dsn], stdout=subprocess.PIPE, text=True)
@@ -61,7 +61,7 @@ async def test_six_processes_migrate_once(empty_dsn):
     told = [starter.communicate(timeout=60)[0].strip() for starter in starters]
     files = sorted(path.name for path in SCHEMA.glob("*.sql"))
     assert sorted(told) == sorted([str(files)] + ["[]"] * 5)
-    assert await migrate(empty_dsn) == []
+    assert asyncio.run(migrate(empty_dsn)) == []
 
 
 def folder(path, **files):
@@ -143,7 +143,7 @@ async def test_a_mistake_is_not_tried_again(database):
 
 
 async def test_a_slow_step_ends_at_its_deadline_and_leaves_the_pool_usable(database):
-    with pytest.raises(DatabaseAway, match="within 0.3 s, the last cause was TimeoutError"):
+    with pytest.raises(DatabaseAway, match=r"within 0\.3 s, the last cause was TimeoutError"):
         await database.run(lambda c: c.execute("SELECT pg_sleep(30)"), deadline=0.3)
     assert await database.run(lambda c: c.fetchval("SELECT 1")) == 1
 
@@ -441,7 +441,7 @@ async def write_under(database, assassin, kills):
         number = 0
         while not done.is_set():
             rows = [event(f"{writer}.{number}", seconds=n) for n in range(100)]
-            await database.run(lambda c: history.append(c, rows), deadline=60)
+            await database.run(lambda c, rows=rows: history.append(c, rows), deadline=60)
             acknowledged.append(f"{writer}.{number}")
             number += 1
 
