@@ -117,12 +117,9 @@ class PriceIngestor:
         `ValueError` for what is no symbol, `UnknownSymbol`, or `Unanswered` when nobody can tell.
         """
         name = self._noted(normalise(symbol))
-        known = self._quotes.get(name)
-        return (
-            known
-            if known is not None
-            else await self._once(("quote", name), lambda: self._ask(name))
-        )
+        if name in self._quotes:
+            return self._quotes[name]
+        return await self._once(("quote", name), lambda: self._ask(name))
 
     async def bars(
         self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime, limit: int

@@ -261,6 +261,8 @@ button:hover { background: var(--accent); color: var(--card); }
 .said { grid-column: 1 / -1; margin: 0; padding: 10px 14px; border-radius: 10px;
   background: var(--card); border: 1px solid var(--up); }
 .said.bad { border-color: var(--down); }
+td { white-space: nowrap; } td.path { white-space: normal; }
+section:not(.full) .wide { display: none; }
 @media (max-width: 560px) { .wide { display: none; } }
 </style>
 </head>

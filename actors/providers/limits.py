@@ -46,9 +46,8 @@ class Limiter:
         try:
             async with self._turn:
                 while (wait := self._wait(0)) > TICK:
-                    self._refuse_late(
-                        0, deadline
-                    )  # the vendor may have asked for a pause meanwhile
+                    # Again, because the vendor may have asked for a pause meanwhile.
+                    self._refuse_late(0, deadline)
                     await self._sleep(wait)
                 self._tokens -= 1
                 self.total += 1

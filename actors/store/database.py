@@ -25,6 +25,7 @@ Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 OLDEST = 14  # major version of PostgreSQL
 CONNECT_WITHIN = 15.0  # seconds; a suspended compute needs some to wake up
 ANSWER_WITHIN = 30.0
+UNWIND_WITHIN = 1.0  # seconds past a deadline for a statement to be cancelled in good order
 IDLE = 60.0  # seconds; an idle connection costs the server 1.5 to 9 MB
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
@@ -89,7 +90,8 @@ class Database:
         isolation: Isolation | None = None,
     ) -> T:
         """Run `step` as one transaction, again after a fault; `DatabaseAway` after the deadline."""
-        end = asyncio.get_running_loop().time() + deadline
+        clock = asyncio.get_running_loop().time
+        end = clock() + deadline
         cause: BaseException | None = None
         pause = FIRST_PAUSE
         while True:
@@ -99,9 +101,13 @@ class Database:
                         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                         pause = min(pause * 2, LONGEST_PAUSE)
                         await self._mend(cause)
-                    return await self._once(step, isolation)
+                    return await self._once(step, isolation, end)
             except Exception as e:
-                timed_out = asyncio.get_running_loop().time() >= end
+                timed_out = clock() >= end
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # The caller has given up, and a broken connection has hidden it.
+                    raise asyncio.CancelledError from None
                 if not curable(e):
                     raise
                 # The deadline's own TimeoutError says less than the fault before it.
@@ -128,7 +134,10 @@ class Database:
             pool.terminate()
 
     async def _once(
-        self, step: Callable[[Connection], Awaitable[T]], isolation: Isolation | None
+        self,
+        step: Callable[[Connection], Awaitable[T]],
+        isolation: Isolation | None,
+        end: float,
     ) -> T:
         if self._pool is None:
             self._pool = asyncpg.create_pool(
@@ -144,8 +153,18 @@ class Database:
                 server_settings={"application_name": "volaris"},
             )
         pool = await self._pool
-        async with pool.acquire() as connection, connection.transaction(isolation=isolation):
-            return await step(connection)
+        connection = await pool.acquire()
+        # A server that is frozen answers neither the cancelling of a statement nor the rollback, and
+        # asyncpg waits for both without a bound.
+        cut = asyncio.get_running_loop().call_at(end + UNWIND_WITHIN, connection.terminate)
+        try:
+            async with connection.transaction(isolation=isolation):
+                return await step(connection)
+        finally:
+            try:
+                await pool.release(connection)
+            finally:
+                cut.cancel()
 
     async def _mend(self, cause: BaseException) -> None:
         """Make the next attempt a fresh one: no connection of before, and a server that runs."""

@@ -30,13 +30,14 @@ import httpx
 import pytest
 
 from actors.domain.models import Timeframe, VendorState, VendorStatus
-from actors.provider_pool import ProviderPool
+from actors.provider_pool import DatabaseTokens, ProviderPool
 from actors.providers.base import (
     Denied,
     LoginNeeded,
     Malformed,
     ProviderError,
     RateLimited,
+    StoreAway,
     Unavailable,
     Unsupported,
 )
@@ -518,6 +519,20 @@ async def test_p10_starts_and_works_without_the_database(tmp_path: Path) -> None
     assert time.monotonic() - began < 4
     assert (await schwab(pool)).login_expires_at is not None
     await pool.stop()
+
+
+async def test_p10_a_database_that_is_away_is_a_store_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.provider_pool.STORE_WITHIN", 0.1)
+    away = Settings(volaris_home=tmp_path, database_url="postgresql://u:hunter2@127.0.0.1:1/x")
+    for settings in (away, Settings(volaris_home=tmp_path)):
+        tokens = DatabaseTokens(settings)
+        for asked in (tokens.load("schwab"), tokens.save("schwab", b"x")):
+            with pytest.raises(StoreAway) as caught:
+                await asked
+            assert "hunter2" not in str(caught.value)
+        await tokens.close()
 
 
 async def test_p10_the_login_is_kept_sealed_by_the_vault(scene: Scene) -> None:

@@ -587,6 +587,15 @@ async def test_l05_a_login_survives_a_restart_sealed(bench: Bench) -> None:
     assert second.login_expires_at == expires  # refreshing does not extend it
 
 
+async def test_l05_a_login_that_outlives_its_end_began_later(
+    provider: Provider, bench: Bench
+) -> None:
+    await provider.quotes(["AAPL"], bench.soon())
+    bench.clock.move(8 * 86_400)  # a pasted token is counted from when it was first seen
+    await provider.quotes(["AAPL"], bench.soon())
+    assert provider.login_expires_at == bench.clock.at + timedelta(days=7)
+
+
 async def test_l05_a_restart_within_the_life_of_a_token_needs_no_other(bench: Bench) -> None:
     for _ in range(3):
         provider = bench.make()

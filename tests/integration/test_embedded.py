@@ -239,6 +239,13 @@ def test_a_server_that_cannot_start_says_why(home):
     version.write_text("18\n")
 
 
+def test_a_home_that_cannot_be_written_says_so(home):
+    (home / "pg").write_text("in the way")
+    with pytest.raises(ServerFailed, match=r"pg cannot be started: \[Errno 17\] File exists"):
+        start(home)
+    (home / "pg").unlink()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root must become somebody else")
 async def test_root_without_user_namespaces_becomes_a_system_account(home, monkeypatch):
     home.chmod(0o755)

@@ -1,8 +1,13 @@
 """The ingestor on a real PostgreSQL, with a pool that answers from a table and counts its questions."""
 
 import asyncio
+import os
+import shutil
+import signal
+import tempfile
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +21,9 @@ from actors.providers.base import RateLimited
 from actors.settings import Settings
 from actors.store import bars as bar_store
 from actors.store import database as database_module
-from actors.store import jobs, tickers
+from actors.store import embedded, jobs, tickers
 from actors.store.bars import midnight
+from actors.store.migrate import migrate
 
 SYMBOLS = [ticker.symbol for ticker in universe.seed()]
 OPEN = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)  # a Monday, 10:30 in New York
@@ -301,6 +307,29 @@ async def test_stopping_finishes_the_work_in_hand_and_takes_no_more(born, pool):
     pool.gate.set()
     assert (await refresh).stored == len(SYMBOLS)
     await stop
+
+
+async def test_a_killed_server_in_the_middle_of_a_refresh_costs_nothing(pool, clock):
+    home = Path(tempfile.mkdtemp(prefix="vi"))
+    dsn = await asyncio.to_thread(embedded.ensure_server, home)
+    await migrate(dsn)
+    ingestor = PriceIngestor(Settings(volaris_home=home, database_url=dsn), pool, now=clock)
+    try:
+        await ingestor.start()
+        await ingestor.refresh()
+        for turn in range(4):
+            clock.turn(seconds=45)
+            pool.trade(10)
+            refresh = asyncio.create_task(ingestor.refresh())
+            await asyncio.sleep(0.006 * turn)
+            os.kill(embedded.server_pid(home), signal.SIGKILL)
+            assert not (await refresh).failed
+            await ingestor.prune()  # partitions come and go under statements that are prepared
+        assert sum(bar.volume for bar in await minutes(ingestor, "AAPL", clock)) == 40
+    finally:
+        await ingestor.stop()
+        await asyncio.to_thread(embedded.stop_server, home)
+        shutil.rmtree(home)
 
 
 # --- what somebody asks for

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import psutil
 import pytest
 
 from actors.domain import universe
@@ -487,6 +488,29 @@ async def test_a_killed_backend_loses_nothing_acknowledged(durable):
                 os.kill(row["pid"], signal.SIGKILL)
 
     await assert_nothing_lost(database, await write_under(database, assassin, kills=3))
+
+
+@pytest.mark.parametrize("given_up_by", ["its deadline", "its caller"])
+async def test_a_frozen_server_is_told_in_time_and_forgotten_when_it_thaws(durable, given_up_by):
+    home, database = durable
+    await database.run(lambda c: c.fetchval("SELECT 1"))
+    server = psutil.Process(embedded.server_pid(home))
+    frozen = [server, *server.children()]
+    try:
+        for process in frozen:
+            process.suspend()
+        async with asyncio.timeout(5):
+            ask = asyncio.create_task(database.run(lambda c: c.fetchval("SELECT 2"), deadline=0.5))
+            if given_up_by == "its caller":
+                await asyncio.sleep(0.1)
+                ask.cancel()
+            with pytest.raises((DatabaseAway, asyncio.CancelledError)) as end:
+                await ask
+        assert (end.type is asyncio.CancelledError) == (given_up_by == "its caller")
+    finally:
+        for process in frozen:
+            process.resume()
+    assert await database.run(lambda c: c.fetchval("SELECT 3"), deadline=10) == 3
 
 
 async def test_a_terminated_session_is_replaced_in_silence(database):

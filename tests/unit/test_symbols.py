@@ -37,7 +37,9 @@ def test_symbols_stay_symbols(text):
     ],
 )
 def test_what_is_no_symbol_is_refused(text):
-    with pytest.raises(ValueError, match=r"a symbol is 1 to 6 letters or digits.*, was ") as refused:
+    with pytest.raises(
+        ValueError, match=r"a symbol is 1 to 6 letters or digits.*, was "
+    ) as refused:
         normalise(text)
     assert len(str(refused.value)) < 120
 
