@@ -1,6 +1,7 @@
 """The clock of the tree: claims each job's slot in PostgreSQL, sends its message, records how it ended."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import asdict, is_dataclass
@@ -37,7 +38,8 @@ class Scheduler:
         self._latest: dict[str, runs.JobRun] = {}
         self._booted_at = _boot_time(settings.boot_id) or datetime.now(UTC)
         self._loop: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._stopping = False
 
     async def start(self) -> None:
         """Read what has been claimed, then tick."""
@@ -49,7 +51,8 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Start nothing more, and wait for the runs in hand."""
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
         if self._loop is not None:
             await self._loop
         await asyncio.gather(*self._running.values(), return_exceptions=True)
@@ -76,32 +79,34 @@ class Scheduler:
 
     async def _tick(self) -> None:
         at_start = [job for job in self._jobs if job.at_start]
-        while not self._stopping.is_set():
+        while not self._stopping:
             # One slot a boot: a scheduler that was restarted finds it claimed and does not run it again.
             at_start = [job for job in at_start if not await self._run(job, self._booted_at)]
             now = datetime.now(UTC)
             for job in self._jobs:
                 await self._attend(job, now)
-            try:
-                await asyncio.wait_for(self._stopping.wait(), self._pause(now))
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._pause(now))
+            self._wake.clear()
 
     async def _attend(self, job: Job, now: datetime) -> None:
-        """Settle every slot of a job that is due: run what is in its grace, record the rest as missed."""
+        """Settle the slots of a job that are due: run the newest in its grace, the rest are missed.
+
+        So a run that took long, or a database that was away, is followed by one run, not by a storm.
+        """
         always_open = self._settings.market_always_open
         # What was due while the whole tree was down is nobody's miss, but may still be in its grace.
         since = max(self._settled.get(job.id, EPOCH), self._booted_at - job.grace)
-        for at in due(job, since, now, always_open=always_open):
+        slots = due(job, since, now, always_open=always_open)
+        for at in slots[:-1]:
+            if not await self._miss(job, at, "the next slot had come before it could start"):
+                return
+        for at in slots[-1:]:
             late = now - at
             if late > job.grace:
-                settled = await self._miss(job, at, f"found {late.total_seconds():.0f} s late")
-            elif job.id in self._running:
-                settled = await self._miss(job, at, "the run before it was still going")
-            else:
-                settled = await self._run(job, at)
-            if not settled:
-                return
+                await self._miss(job, at, f"found {late.total_seconds():.0f} s late")
+            elif job.id not in self._running:  # else it waits for the run before it, in its grace
+                await self._run(job, at)
 
     def _pause(self, now: datetime) -> float:
         always_open = self._settings.market_always_open
@@ -122,8 +127,12 @@ class Scheduler:
         if ours:
             task = asyncio.create_task(self._send(job, at))
             self._running[job.id] = task
-            task.add_done_callback(lambda _: self._running.pop(job.id, None))
+            task.add_done_callback(lambda _: self._ended(job))
         return True
+
+    def _ended(self, job: Job) -> None:
+        self._running.pop(job.id, None)
+        self._wake.set()
 
     async def _miss(self, job: Job, at: datetime, why: str) -> bool:
         boot = self._settings.boot_id

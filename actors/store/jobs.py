@@ -40,7 +40,8 @@ WITH RECURSIVE each (job) AS (
 LATEST = f"""
 {EACH_JOB}
 SELECT {COLUMNS} FROM each CROSS JOIN LATERAL (
-    SELECT * FROM job_runs r WHERE r.job = each.job ORDER BY r.slot DESC LIMIT 1
+    SELECT * FROM job_runs r WHERE r.job = each.job AND r.state IN ('done', 'failed', 'lost')
+    ORDER BY r.slot DESC LIMIT 1
 ) r
 """  # noqa: S608
 LAST_SLOTS = f"""
@@ -110,7 +111,7 @@ async def recent(connection: Connection, limit: int) -> list[JobRun]:
 
 
 async def latest(connection: Connection) -> dict[str, JobRun]:
-    """Return the newest run of each job."""
+    """Return the newest run of each job that has ended, however it did."""
     return {row["job"]: JobRun(*row.values()) for row in await connection.fetch(LATEST)}
 
 
