@@ -32,7 +32,7 @@ from actors.spec import Child
 from actors.tree import ROOT
 
 NAMESPACE = "volaris"
-ROOT_NAME = f"volaris.{ROOT.id}"
+ROOT_NAME = f"{NAMESPACE}.{ROOT.id}"
 GUARD_EVERY = 0.1  # seconds; at 200 MB/s a leak overshoots by 20 MB
 BEAT_EVERY = 0.25
 CONTROL_WITHIN = 5.0  # seconds for the small questions to Ray or to a healthy mailbox
@@ -201,7 +201,7 @@ class Process:
     @property
     def name(self) -> str:
         """Return the name Ray knows it by."""
-        return f"volaris.{self.child}.{self.generation}"
+        return name_of(self.child, self.generation)
 
     @property
     def local(self) -> bool:
@@ -209,9 +209,14 @@ class Process:
         return self.node is not None and self.node == ray.get_runtime_context().get_node_id()
 
 
+def name_of(child: str, generation: int) -> str:
+    """Return the name Ray knows a process by; names cannot be moved, so the generation is part of it."""
+    return f"{NAMESPACE}.{child}.{generation}"
+
+
 async def spawn(child: Child, generation: int, hard: int, settings: Settings) -> Process:
     """Order a new process of a child and return once it has a pid."""
-    name = f"volaris.{child.id}.{generation}"
+    name = name_of(child.id, generation)
     _words_file(settings, f"{child.id}.{generation}").unlink(missing_ok=True)
     handle = await asyncio.to_thread(
         ray.remote(Host)
@@ -275,7 +280,10 @@ def last_words(settings: Settings, child: str, generation: int) -> int | None:
 
 
 async def roll_call() -> list[Process]:
-    """Return the children's processes that live now, oldest generation first."""
+    """Return the children's processes that live now, oldest generation first.
+
+    One that does not answer comes without a pid: it is hung, and its name must be freed all the same.
+    """
     names = await asyncio.to_thread(ray.util.list_named_actors)
     found = []
     for name in names:
@@ -283,10 +291,11 @@ async def roll_call() -> list[Process]:
         child, _, generation = rest.rpartition(".")
         if not child or not generation.isdigit():
             continue
-        with contextlib.suppress(Gone, TimeoutError, ValueError):
+        with contextlib.suppress(Gone, ValueError):
             handle: Any = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
             process = Process(child, int(generation), handle)
-            process.pid, process.node = await _answer(handle.hello.remote(), CONTROL_WITHIN)
+            with contextlib.suppress(TimeoutError):
+                process.pid, process.node = await _answer(handle.hello.remote(), CONTROL_WITHIN)
             found.append(process)
     return sorted(found, key=lambda process: process.generation)
 
@@ -314,7 +323,7 @@ class Line:
             name = ROOT_NAME
             if child != ROOT.id:
                 generation = await self.ask(ROOT.id, "where", (child,), {}, CONTROL_WITHIN)
-                name = f"volaris.{child}.{generation}"
+                name = name_of(child, generation)
             handle = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
         except TimeoutError:
             raise Gone("the supervisor did not say where it is") from None

@@ -100,8 +100,8 @@ class Supervisor:
         charge = self._charges.get(child)
         if charge is None:
             raise Unreachable(child, "there is no such child in the tree", 300.0)
-        if charge.ready and charge.alive and charge.judged.phase is Phase.UP:
-            return charge.generation
+        if charge.ready and charge.process and charge.judged.phase is Phase.UP:
+            return charge.process.generation
         if charge.judged.phase is Phase.GAVE_UP:
             left = max(charge.judged.deadline - time.monotonic(), 1.0)
             raise Unreachable(child, f"given up ({charge.judged.cause})", left)
@@ -310,35 +310,49 @@ class Supervisor:
 
     async def _adopt(self) -> None:
         """Take over the processes that outlived the root; of two of a child the newer ready one stays."""
-        counts: dict[str, history.Counts] = {}
-        found = await runtime.roll_call()
-        if found:
-            try:
-                counts = await self._database.run(
-                    lambda connection: history.counts(connection, self._settings.boot_id),
-                    deadline=5.0,
-                )
-            except DatabaseAway:
-                log.warning("the database is away: restart counters begin at 0")
-        for process in found:
+        try:
+            counts = await self._database.run(
+                lambda connection: history.counts(connection, self._settings.boot_id), deadline=5.0
+            )
+        except DatabaseAway:
+            counts = {}
+            log.warning("the database is away: restart counters begin at 0")
+        for child, before in counts.items():
+            if charge := self._charges.get(child):
+                charge.restarts, charge.replacements = before.restarts, before.replacements
+                charge.last_exit_cause, charge.last_exit_at = before.last_cause, before.last_at
+                charge.generation = before.generation
+        pids = self._pids_of_before()
+        for process in await runtime.roll_call():
             charge = self._charges.get(process.child)
-            if charge is None:
+            if charge is None or process.pid is None:
+                # No row of ours, or so hung that it does not even tell its pid.
+                if process.pid is None:
+                    process.pid, process.node = pids.get(process.name, (None, None))
                 runtime.kill(process)
                 continue
             if charge.process is not None:
                 runtime.kill(charge.process)
             now = time.monotonic()
-            charge.process, charge.generation = process, process.generation
+            charge.process = process
+            charge.generation = max(charge.generation, process.generation)
             charge.alive = charge.tried = True
             charge.judged = Judged(
                 phase=Phase.STARTING, born=now, deadline=now + charge.spec.ready_within
             )
-            if process.child in counts:
-                before = counts[process.child]
-                charge.restarts, charge.replacements = before.restarts, before.replacements
-                charge.last_exit_cause, charge.last_exit_at = before.last_cause, before.last_at
             self._go(self._until_dead(charge, process))
             self._go(self._adopted(charge, process))
+
+    def _pids_of_before(self) -> dict[str, tuple[int, str]]:
+        """Return (pid, node) by process name from the snapshot that the root before us has left."""
+        tree = home.read_tree(self._settings.volaris_home)
+        if tree.get("boot") != self._settings.boot_id:
+            return {}
+        return {
+            runtime.name_of(child["id"], child["generation"]): (child["pid"], child["node"])
+            for child in tree.get("children", ())
+            if child["pid"] and child["node"]
+        }
 
     async def _adopted(self, charge: Charge, process: runtime.Process) -> None:
         try:

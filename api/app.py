@@ -20,11 +20,12 @@ Errors are `application/problem+json` (RFC 9457); while an actor restarts, its r
 """
 
 
-def create_app(tree: Tree, version: str) -> FastAPI:
+def create_app(tree: Tree, version: str, *, always_open: bool) -> FastAPI:
     """Return the application; it holds no state but the last answers."""
     app = FastAPI(title="Volaris", version=version, description=DESCRIPTION)
     app.state.tree = tree
     app.state.answers = LastAnswers()
+    app.state.always_open = always_open
     problems.install(app)
     app.add_api_route("/health", health, tags=["health"])
     app.add_api_route("/ready", ready, tags=["health"], response_model=None)

@@ -1,10 +1,12 @@
 """What a route may ask for, as `Annotated` types: a route's signature is its list of requirements."""
 
+from datetime import UTC, datetime
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
 from actors.client import Tree
+from actors.domain.calendar import last_open
 from api.answers import LastAnswers
 
 ASK_WITHIN = 8.0  # seconds a request may wait for an actor, a vendor's answer on demand included
@@ -19,8 +21,15 @@ def _answers(request: Request) -> LastAnswers:
     return cast("LastAnswers", request.app.state.answers)
 
 
+def _newest(request: Request) -> datetime:
+    """Return the moment that the newest quote can be of: now, or the last close."""
+    now = datetime.now(UTC)
+    return now if request.app.state.always_open else last_open(now)
+
+
 TheTree = Annotated[Tree, Depends(_tree)]
 Answers = Annotated[LastAnswers, Depends(_answers)]
+Newest = Annotated[datetime, Depends(_newest)]
 Symbol = Annotated[
     str,
     Path(

@@ -31,7 +31,8 @@ class ApiServer:
 
     async def start(self) -> None:
         """Serve; returns once connections are answered."""
-        app = create_app(self._tree, version("volaris"))
+        always_open = self._settings.market_always_open
+        app = create_app(self._tree, version("volaris"), always_open=always_open)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN, lifespan="off"
         )

@@ -40,6 +40,14 @@ def is_open(at: datetime) -> bool:
     return today is not None and today.opens <= at < today.closes
 
 
+def last_open(at: datetime) -> datetime:
+    """Return `at` itself while the market is open, else the moment of its last close."""
+    today = session(_new_york(at).date())
+    if today is not None and today.opens <= at:
+        return min(at, today.closes)
+    return previous_session(_new_york(at).date()).closes
+
+
 def next_open(at: datetime) -> datetime:
     """Return the first opening later than `at`."""
     yesterday = _new_york(at).date() - timedelta(days=1)

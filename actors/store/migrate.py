@@ -28,9 +28,9 @@ CREATE TABLE IF NOT EXISTS schema_files (
     applied_at timestamptz NOT NULL DEFAULT now()
 )
 """
-# CREATE INDEX CONCURRENTLY waits for every older snapshot.  A statement that waits for a lock holds one,
-# so the lock is tried again and again; and so does the portal that a query with an answer leaves open
-# in its transaction, until another statement closes it.
+# CREATE INDEX CONCURRENTLY waits for every older snapshot.  A statement that waits for a lock holds
+# one, so the lock is tried again and again; and so does the portal that a query with an answer
+# leaves open in its transaction, until another statement closes it.
 TAKE_TURN = "SELECT pg_try_advisory_xact_lock($1)"
 LET_GO = "SELECT 1"
 APPLIED = "SELECT number, name, sha256 FROM schema_files ORDER BY number"

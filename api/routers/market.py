@@ -8,12 +8,12 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from actors.domain.models import Bar, Quote, Timeframe
 from actors.domain.symbols import normalise
-from api.deps import ASK_WITHIN, Answers, Symbol, TheTree
+from api.deps import ASK_WITHIN, Answers, Newest, Symbol, TheTree
 from api.problems import AWAY, NOT_FOUND
 
 router = APIRouter(prefix="/market", tags=["market"], responses={**NOT_FOUND, **AWAY})
 
-STALE_AFTER = 300.0  # seconds: more than two cycles of the `prices` job
+STALE_AFTER = 300.0  # seconds of market time: more than two cycles of the `prices` job
 
 
 class Told(BaseModel):
@@ -23,7 +23,7 @@ class Told(BaseModel):
     at: datetime = Field(description="When the vendor says it was true")
     age_seconds: float = Field(examples=[12.4])
     stale: bool = Field(
-        description="Older than two refresh cycles, or from memory while the ingestor restarts"
+        description="Older than two refresh cycles of market time, or from memory while its owner restarts"
     )
     source: str = Field(examples=["schwab"])
     delayed: bool = False
@@ -39,10 +39,10 @@ class PriceOut(Told):
     volume: int | None = Field(examples=[46430718])
 
     @classmethod
-    def of(cls, quote: Quote, *, kept: bool) -> Self:
+    def of(cls, quote: Quote, newest: datetime, *, kept: bool) -> Self:
         """Return a quote as a price."""
         return cls(
-            **_told(quote, kept=kept),
+            **_told(quote, newest, kept=kept),
             price=quote.last,
             previous_close=quote.previous_close,
             change=quote.change,
@@ -67,11 +67,11 @@ class QuoteOut(PriceOut):
     low_52w: float | None = None
 
     @classmethod
-    def of(cls, quote: Quote, *, kept: bool) -> Self:
+    def of(cls, quote: Quote, newest: datetime, *, kept: bool) -> Self:
         """Return a quote in full."""
         both = quote.bid is not None and quote.ask is not None
         return cls(
-            **PriceOut.of(quote, kept=kept).model_dump(),
+            **PriceOut.of(quote, newest, kept=kept).model_dump(),
             name=quote.name,
             bid=quote.bid,
             ask=quote.ask,
@@ -107,13 +107,13 @@ class BarsOut(BaseModel):
     bars: list[BarOut]
 
 
-def _told(quote: Quote, *, kept: bool) -> dict[str, object]:
+def _told(quote: Quote, newest: datetime, *, kept: bool) -> dict[str, object]:
     age = max((datetime.now(UTC) - quote.at).total_seconds(), 0.0)
     return {
         "symbol": quote.symbol,
         "at": quote.at,
         "age_seconds": round(age, 1),
-        "stale": kept or age > STALE_AFTER,
+        "stale": kept or (newest - quote.at).total_seconds() > STALE_AFTER,
         "source": quote.source,
         "delayed": quote.delayed,
     }
@@ -127,17 +127,17 @@ async def _quote(symbol: str, tree: TheTree, answers: Answers) -> tuple[Quote, b
 
 
 @router.get("/price/{symbol}")
-async def read_price(symbol: Symbol, tree: TheTree, answers: Answers) -> PriceOut:
+async def read_price(symbol: Symbol, tree: TheTree, answers: Answers, newest: Newest) -> PriceOut:
     """Return the last price of a symbol and the day's change."""
     quote, kept = await _quote(symbol, tree, answers)
-    return PriceOut.of(quote, kept=kept)
+    return PriceOut.of(quote, newest, kept=kept)
 
 
 @router.get("/quote/{symbol}")
-async def read_quote(symbol: Symbol, tree: TheTree, answers: Answers) -> QuoteOut:
+async def read_quote(symbol: Symbol, tree: TheTree, answers: Answers, newest: Newest) -> QuoteOut:
     """Return the whole quote of a symbol: bid, ask, day range, 52-week range."""
     quote, kept = await _quote(symbol, tree, answers)
-    return QuoteOut.of(quote, kept=kept)
+    return QuoteOut.of(quote, newest, kept=kept)
 
 
 @router.get("/bars/{symbol}")

@@ -120,3 +120,17 @@ def test_next_open_opens_and_nothing_opened_before(at: datetime) -> None:
     assert opens - at <= timedelta(days=5)
     previous = calendar.previous_session(opens.date())
     assert previous.opens <= at
+
+
+@pytest.mark.parametrize(
+    ("at", "was"),
+    [
+        ("2026-11-24T15:00:00-05:00", "2026-11-24T15:00:00-05:00"),
+        ("2026-11-24T09:29:59-05:00", "2026-11-23T16:00:00-05:00"),
+        ("2026-11-24T20:00:00-05:00", "2026-11-24T16:00:00-05:00"),
+        ("2026-11-26T12:00:00-05:00", "2026-11-25T16:00:00-05:00"),
+        ("2026-11-29T12:00:00-05:00", "2026-11-27T13:00:00-05:00"),
+    ],
+)
+def test_the_last_open_moment_is_now_or_the_last_close(at, was):
+    assert calendar.last_open(datetime.fromisoformat(at)) == datetime.fromisoformat(was)
