@@ -105,7 +105,7 @@ async def old(dsn, url, names, cycles):
         with Meter() as meter:
             async with (
                 httpx.AsyncClient(base_url=url, timeout=30) as client,
-                AsyncSession(engine) as session,
+                AsyncSession(engine, autoflush=False) as session,
             ):
                 for number, name in enumerate(names):
                     await client.get("/cache/access-token")
@@ -136,7 +136,6 @@ async def old(dsn, url, names, cycles):
                                     **values,
                                 )
                             )
-                            await session.flush()
                         else:
                             for key, value in values.items():
                                 setattr(bar, key, value)
