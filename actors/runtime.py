@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import time
@@ -33,6 +34,8 @@ from actors.tree import ROOT
 
 NAMESPACE = "volaris"
 ROOT_NAME = f"{NAMESPACE}.{ROOT.id}"
+# The host's name, not Ray's node id: what counts is whose /proc one can see.
+NODE = socket.gethostname()
 GUARD_EVERY = 0.1  # seconds; at 200 MB/s a leak overshoots by 20 MB
 BEAT_EVERY = 0.25
 CONTROL_WITHIN = 5.0  # seconds for the small questions to Ray or to a healthy mailbox
@@ -87,8 +90,8 @@ class Host:
         self._born = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
 
     async def hello(self) -> tuple[int, str]:
-        """Return (pid, node id)."""
-        return os.getpid(), ray.get_runtime_context().get_node_id()
+        """Return (pid, node)."""
+        return os.getpid(), NODE
 
     async def started(self) -> None:
         """Return once the hosted class is up; raises what its start raised."""
@@ -206,7 +209,7 @@ class Process:
     @property
     def local(self) -> bool:
         """Tell whether it runs on this node, so that it can be looked at and killed directly."""
-        return self.node is not None and self.node == ray.get_runtime_context().get_node_id()
+        return self.node == NODE
 
 
 def name_of(child: str, generation: int) -> str:
