@@ -333,8 +333,8 @@ async def test_history_may_be_sent_again(database):
     assert await database.run(lambda c: history.recent(c, 10)) == rows[::-1]
     assert await database.run(lambda c: history.recent(c, 1, "api_server")) == [rows[2]]
     assert await database.run(lambda c: history.counts(c, "boot")) == {
-        "api_server": history.Counts(1, 1, "memory_soft", AT + timedelta(seconds=2)),
-        "scheduler": history.Counts(0, 0, "shutdown", AT + timedelta(seconds=3)),
+        "api_server": history.Counts(1, 1, "memory_soft", AT + timedelta(seconds=2), 1),
+        "scheduler": history.Counts(0, 0, "shutdown", AT + timedelta(seconds=3), 1),
     }
     assert await database.run(lambda c: history.counts(c, "another boot")) == {}
     await database.run(lambda c: history.prune(c, AT + timedelta(seconds=3)))
