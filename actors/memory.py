@@ -9,6 +9,10 @@ from pathlib import Path
 import psutil
 
 UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63
+CGROUP_FILES = (  # v2, then v1: limit, usage, statistics
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
 
 
 def private(pid: int) -> int | None:
@@ -45,10 +49,26 @@ def proportional(pid: int) -> int | None:
     return _kib(text, b"\nPss:") * 1024
 
 
+def free(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that could still be taken, in bytes: the machine's, or what its container leaves."""
+    left = psutil.virtual_memory().available
+    for limit, used, cache in CGROUP_FILES:
+        try:
+            most = (root / limit).read_text().strip()
+            if most.isdigit() and int(most) < UNLIMITED:
+                # The page cache counts as used, but is given back when it is wanted.
+                stat = dict(line.split() for line in (root / cache).read_text().splitlines())
+                held = int((root / used).read_text()) - int(stat.get("inactive_file", 0))
+                left = min(left, int(most) - held)
+        except (OSError, ValueError):
+            continue
+    return int(left)
+
+
 def available(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the memory this machine or container may use in all, in bytes (cgroup v2, then v1)."""
     limits = [psutil.virtual_memory().total]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    for name, _, _ in CGROUP_FILES:
         try:
             text = (root / name).read_text().strip()
         except OSError:

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
@@ -29,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors import memory
 from actors.client import Gone, Tree
 from actors.settings import Settings
-from actors.spec import Child
+from actors.spec import MIB, Child
 from actors.tree import ROOT
 
 NAMESPACE = "volaris"
@@ -38,6 +39,7 @@ ROOT_NAME = f"{NAMESPACE}.{ROOT.id}"
 NODE = socket.gethostname()
 GUARD_EVERY = 0.1  # seconds; at 200 MB/s a leak overshoots by 20 MB
 BEAT_EVERY = 0.25
+MOST_SITES = 10
 CONTROL_WITHIN = 5.0  # seconds for the small questions to Ray or to a healthy mailbox
 
 log = logging.getLogger("volaris.runtime")
@@ -82,6 +84,8 @@ class Host:
         self._in_hand: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._beat = time.monotonic()
+        if settings.volaris_trace_memory:
+            tracemalloc.start()
         _log_to(settings, child.id)
         _let_the_kernel_choose_us()
         threading.Thread(target=self._guard, args=(hard,), daemon=True, name="guard").start()
@@ -89,9 +93,9 @@ class Host:
         threading.Thread(target=self._run, daemon=True, name=child.id).start()
         self._born = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
 
-    async def hello(self) -> tuple[int, str]:
-        """Return (pid, node)."""
-        return os.getpid(), NODE
+    async def hello(self) -> tuple[int, str, bool]:
+        """Return (pid, node, whether it is draining)."""
+        return os.getpid(), NODE, self._closing
 
     async def started(self) -> None:
         """Return once the hosted class is up; raises what its start raised."""
@@ -100,6 +104,10 @@ class Host:
     async def pulse(self) -> tuple[int, float]:
         """Return (private memory in bytes, seconds since the hosted class's loop last moved)."""
         return memory.private(os.getpid()) or 0, time.monotonic() - self._beat
+
+    async def sites(self) -> list[str]:
+        """Return where most of the memory was allocated: `file:line, MiB`, if it is traced."""
+        return await asyncio.to_thread(_sites)
 
     async def death(self) -> None:
         """Never return: the call fails when the process dies, which is how its death is heard of."""
@@ -172,6 +180,16 @@ def _log_to(settings: Settings, child: str) -> None:
     )  # it logs URLs, and some vendors' hold keys
 
 
+def _sites() -> list[str]:
+    if not tracemalloc.is_tracing():
+        return []
+    found = tracemalloc.take_snapshot().statistics("lineno")[:MOST_SITES]
+    return [
+        f"{site.traceback[0].filename}:{site.traceback[0].lineno}, {site.size / MIB:.1f} MiB"
+        for site in found
+    ]
+
+
 def _let_the_kernel_choose_us() -> None:
     """Make this process, not the root or the database, the kernel's choice when memory runs out."""
     with contextlib.suppress(OSError):
@@ -200,6 +218,7 @@ class Process:
     handle: Any = field(repr=False)
     pid: int | None = None
     node: str | None = None
+    draining: bool = False
 
     @property
     def name(self) -> str:
@@ -218,7 +237,7 @@ def name_of(child: str, generation: int) -> str:
 
 
 async def spawn(child: Child, generation: int, hard: int, settings: Settings) -> Process:
-    """Order a new process of a child and return once it has a pid."""
+    """Order a new process of a child; it has no pid before `meet`."""
     name = name_of(child.id, generation)
     _words_file(settings, f"{child.id}.{generation}").unlink(missing_ok=True)
     handle = await asyncio.to_thread(
@@ -237,9 +256,13 @@ async def spawn(child: Child, generation: int, hard: int, settings: Settings) ->
         hard,
         settings,
     )
-    process = Process(child.id, generation, handle)
-    process.pid, process.node = await _answer(process.handle.hello.remote(), child.ready_within)
-    return process
+    return Process(child.id, generation, handle)
+
+
+async def meet(process: Process, seconds: float) -> None:
+    """Return once the process has told who it is; `TimeoutError` when it does not."""
+    told = await _answer(process.handle.hello.remote(), seconds)
+    process.pid, process.node, process.draining = told
 
 
 async def started(process: Process, seconds: float) -> None:
@@ -262,6 +285,12 @@ async def pulse(process: Process) -> tuple[int, float]:
     """Return (private memory in bytes, lag of the child's loop in seconds)."""
     memory_and_lag: tuple[int, float] = await _answer(process.handle.pulse.remote(), CONTROL_WITHIN)
     return memory_and_lag
+
+
+async def sites(process: Process) -> list[str]:
+    """Return where most of the child's memory was allocated, if it is traced."""
+    found: list[str] = await _answer(process.handle.sites.remote(), CONTROL_WITHIN)
+    return found
 
 
 def kill(process: Process) -> None:
@@ -298,7 +327,7 @@ async def roll_call() -> list[Process]:
             handle: Any = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
             process = Process(child, int(generation), handle)
             with contextlib.suppress(TimeoutError):
-                process.pid, process.node = await _answer(handle.hello.remote(), CONTROL_WITHIN)
+                await meet(process, CONTROL_WITHIN)
             found.append(process)
     return sorted(found, key=lambda process: process.generation)
 

@@ -60,6 +60,8 @@ class Settings(BaseModel):
     # The tree: VOLARIS_BUDGET__<CHILD>=soft:hard in MiB; VOLARIS_JOB__<JOB>=seconds, a cron line or "off"
     volaris_budget: dict[str, str] = {}
     volaris_job: dict[str, str] = {}
+    volaris_young_seconds: float = Field(60.0, ge=0, le=3600)
+    volaris_trace_memory: bool = False  # note where memory is allocated; slow, for finding a leak
     volaris_object_store_mb: int = Field(96, ge=80, le=65536)
     volaris_memory_mb: int | None = Field(None, ge=256)  # what may be used; None = the machine's
 

@@ -54,4 +54,6 @@ class Child:
     check: str | None = (
         None  # "module:function(settings)" that refuses settings before anything starts
     )
+    hang_after: float = 10.0  # seconds without a sign of life until it is killed as hung
+    young: float = 60.0  # seconds: a process over its budget before this age never fitted
     looks: int = 8  # consecutive looks over soft that make a leak of a spike

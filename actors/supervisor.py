@@ -1,80 +1,59 @@
-"""The root of the tree: look at every child, judge, act, write history.
+"""The root of the tree: look at every child, judge, act.
 
-The judgement is `supervise.step`; the hands are `runtime`.  This module is the loop between them, and
-the books: generations, counters, the snapshot that `volaris status` reads, and the history rows.
+The judgement is `supervise.step`; the hands are `runtime`; what is known of each child is in `charge.py`,
+what is written down in `books.py`.  This module is the loop between them.
 """
 
 import asyncio
 import logging
-import os
-import random
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
-from actors import home, memory, runtime
+from actors import crash, memory, runtime
+from actors.books import Books
+from actors.charge import Charge, Life, mb
 from actors.client import Gone, Tree, Unreachable
 from actors.domain.models import ChildStatus
 from actors.settings import Settings
-from actors.spec import MIB, Child
-from actors.store import history
+from actors.spec import Child
 from actors.store.database import Database, DatabaseAway
-from actors.supervise import PLANNED, Action, Cause, Phase, Seen, Verb, step
+from actors.supervise import PLANNED, SERVING, Action, Cause, Phase, Verb, step
 from actors.supervise import Child as Judged
 from actors.tree import TREE
 
 LOOK_EVERY = 0.25  # seconds
-SNAPSHOT_EVERY = 1.0
-HISTORY_BUFFER = 10_000  # rows kept while the database is away; then the oldest go
+SLEPT = 2.0  # seconds between two looks that mean this process itself did not run
 FLUSH_EVERY = 2.0
 
 log = logging.getLogger("volaris.supervisor")
 
 
-@dataclass(slots=True)
-class Charge:
-    """One child in the root's charge: what the judgement knows, and the process behind it."""
-
-    spec: Child
-    judged: Judged = field(default_factory=Judged)
-    process: runtime.Process | None = None
-    generation: int = 0
-    alive: bool = False
-    ready: bool = False
-    failed: str | None = None  # what its start said
-    memory: int | None = None
-    tried: bool = False  # has been up, or has failed, once: the next in order may start
-    restarts: int = 0
-    replacements: int = 0
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
-    ended_at: float | None = None
-    last_exit_cause: str | None = None
-    last_exit_at: datetime | None = None
-    detail: str | None = None
-
-
 class Supervisor:
     """The root.
 
-    Guarantees: one process per child serves at any time; a child's death, hard limit or drain touches no
-    other child; whatever it does to a child is a row of history, sooner or later.  When the root itself
-    dies, Ray restarts it and it adopts the living children; it never restarts one for its own sake.
+    Guarantees: one process per child serves at any time; a child's death, limit, hang or relief touches no
+    other child; one planned replacement at a time; whatever it does to a child is a row of history, sooner
+    or later.  When the root itself dies, Ray restarts it and it adopts the living children; it never
+    restarts one for its own sake.
     """
 
     def __init__(self, settings: Settings, tree: Tree) -> None:  # noqa: ARG002  (every actor's signature)
         self._settings = settings
-        self._charges = {row.id: Charge(replace(row, memory=settings.budget(row))) for row in TREE}
-        self._database = Database.of(settings)
-        self._rows: deque[history.Event] = deque(maxlen=HISTORY_BUFFER)
         self._wake = asyncio.Event()
-        self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._snapshot = ""
-        self._snapshot_at = 0.0
+        self._charges = {
+            row.id: Charge(self._settled(row), settings, self._wake, self._go) for row in TREE
+        }
+        self._database = Database.of(settings)
+        self._books = Books(settings, self._database)
+        self._stopping = False
+
+    def _settled(self, row: Child) -> Child:
+        settings = self._settings
+        return replace(row, memory=settings.budget(row), young=settings.volaris_young_seconds)
 
     async def start(self) -> None:
         """Adopt what lives, then watch."""
@@ -86,11 +65,11 @@ class Supervisor:
         """Drain and end every child, bottom to top, and write what history is left."""
         self._stopping = True
         for charge in reversed(self._charges.values()):
-            await self._end(charge)
+            await self._shut(charge)
         for task in self._tasks:
             task.cancel()
-        self._write_snapshot(force=True)
-        await self._flush(deadline=5.0)
+        self._books.write_snapshot(self._charges.values(), force=True)
+        await self._books.flush(deadline=5.0)
         await self._database.close()
 
     # --- messages
@@ -100,8 +79,9 @@ class Supervisor:
         charge = self._charges.get(child)
         if charge is None:
             raise Unreachable(child, "there is no such child in the tree", 300.0)
-        if charge.ready and charge.process and charge.judged.phase is Phase.UP:
-            return charge.process.generation
+        life = charge.serving
+        if life is not None and life.ready and charge.judged.phase in SERVING:
+            return life.generation
         if charge.judged.phase is Phase.GAVE_UP:
             left = max(charge.judged.deadline - time.monotonic(), 1.0)
             raise Unreachable(child, f"given up ({charge.judged.cause})", left)
@@ -109,27 +89,16 @@ class Supervisor:
 
     async def status(self) -> tuple[ChildStatus, ...]:
         """Return every child, top to bottom."""
-        return tuple(self._status(charge) for charge in self._charges.values())
+        return tuple(charge.status() for charge in self._charges.values())
 
     async def history(self, limit: int, child: str | None = None) -> tuple[dict[str, Any], ...]:
-        """Return the newest starts and stops first; those not yet written are among them."""
-        waiting = [row for row in reversed(self._rows) if child in (None, row.child)]
-        try:
-            written = await self._database.run(
-                lambda connection: history.recent(connection, limit, child), deadline=3.0
-            )
-        except DatabaseAway:
-            written = []
-        known = {row.id for row in written}
-        rows = [row for row in waiting if row.id not in known] + written
-        return tuple(asdict(row) for row in rows[:limit])
+        """Return the newest starts and stops first."""
+        return await self._books.recent(limit, child)
 
     async def database(self) -> str | None:
         """Return why the database cannot be used, or None where it can."""
         try:
-            await self._database.run(
-                lambda connection: connection.execute("SELECT 1"), deadline=2.0
-            )
+            await self._database.run(lambda c: c.execute("SELECT 1"), deadline=2.0)
         except DatabaseAway as e:
             return str(e)
         return None
@@ -137,327 +106,216 @@ class Supervisor:
     # --- look, judge, act
 
     async def _watch(self) -> None:
+        looked_at = time.monotonic()
         while not self._stopping:
-            turn = True
+            now = time.monotonic()
+            if now - looked_at > SLEPT:
+                self._forgive_silence(now)
+            looked_at = now
+            turn, free = True, memory.free()
             for charge in self._charges.values():
                 try:
-                    self._attend(charge, turn=turn)
+                    self._attend(charge, turn=turn, free=free)
                 except Exception:  # one child's fault must not end the watch over the others
-                    log.exception("looking after %s failed", charge.spec.id)
+                    log.exception("looking after %s failed", charge.id)
                 turn = turn and charge.tried
-            self._write_snapshot()
+            self._books.write_snapshot(self._charges.values())
             try:
                 await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
             except TimeoutError:
                 continue
             self._wake.clear()
 
-    def _attend(self, charge: Charge, *, turn: bool) -> None:
-        now = time.monotonic()
-        seen = self._look(charge, turn=turn)
+    def _forgive_silence(self, now: float) -> None:
+        """Give everyone a new start after a sleep of our own, in which nobody could be heard."""
+        for charge in self._charges.values():
+            for life in charge.lives:
+                life.heard_at = now
+
+    def _attend(self, charge: Charge, *, turn: bool, free: int) -> None:
+        others = (other for other in self._charges.values() if other is not charge)
+        quiet = not any(other.being_relieved for other in others)
+        seen = charge.see(turn=turn, quiet=quiet, room=free > charge.spec.memory.soft)
         before = charge.judged
-        charge.judged, actions = step(charge.spec, before, seen, now)
-        if charge.judged.phase is not before.phase:
+        charge.judged, actions = step(charge.spec, before, seen, time.monotonic())
+        after = charge.judged
+        if after.phase is not before.phase and {after.phase, before.phase} != SERVING:
             charge.since = datetime.now(UTC)
-            charge.tried = charge.tried or charge.judged.phase in (
-                Phase.UP,
-                Phase.DOWN,
-                Phase.GAVE_UP,
-            )
-            if before.phase in (Phase.STARTING, Phase.UP, Phase.DRAINING):
-                self._left(charge, before)
+            charge.tried = charge.tried or after.phase not in (Phase.STARTING, Phase.DRAINING)
+        if charge.serving is not None and not seen.alive and before.phase is not Phase.DOWN:
+            self._buried(charge, charge.serving, _end_of(before, after))
+        if charge.leaver is not None and not charge.leaver.alive:
+            self._buried(charge, charge.leaver, Cause.MEMORY_SOFT)
         for action in actions:
             self._act(charge, action)
-
-    def _look(self, charge: Charge, *, turn: bool) -> Seen:
-        process = charge.process
-        if process is not None and process.pid is not None and process.local and charge.alive:
-            charge.memory = memory.private(process.pid)
-        said = None
-        if not charge.alive:
-            # Even one that died before it had told its pid may have left a word.
-            held = runtime.last_words(self._settings, charge.spec.id, charge.generation)
-            if held is not None:
-                said, charge.memory = Cause.MEMORY_HARD, held
-        return Seen(
-            alive=charge.alive,
-            ready=charge.ready,
-            failed=charge.failed is not None,
-            memory=charge.memory if charge.alive else None,
-            last_words=said,
-            turn=turn,
-            luck=random.random(),  # noqa: S311  (spreads restarts, guards nothing)
-        )
-
-    def _left(self, charge: Charge, before: Judged) -> None:
-        """Keep the books of a process that has just ended, or is about to be ended."""
-        if charge.judged.phase not in (Phase.DOWN, Phase.GAVE_UP):
-            return
-        cause = charge.judged.cause
-        charge.last_exit_cause, charge.last_exit_at = cause, datetime.now(UTC)
-        charge.ended_at = time.monotonic()
-        charge.detail = charge.failed
-        log.log(
-            logging.INFO if cause in PLANNED else logging.WARNING,
-            "%s.%d ended: %s, %s MiB, after %.0f s%s",
-            charge.spec.id,
-            charge.generation,
-            cause,
-            _mb(charge.memory),
-            before.age(charge.ended_at),
-            f" ({charge.failed})" if charge.failed else "",
-        )
-        drained = charge.ended_at - (before.deadline - charge.spec.drain)
-        self._record(
-            charge,
-            "stop",
-            cause,
-            age_seconds=before.age(charge.ended_at),
-            drain_seconds=drained if before.phase is Phase.DRAINING else None,
-        )
 
     def _act(self, charge: Charge, action: Action) -> None:
         match action.verb:
             case Verb.START:
-                self._order(charge, action.cause)
+                first = charge.last_exit_cause is None and action.cause is Cause.BOOT
+                if not first:
+                    charge.count(charge.last_exit_cause or action.cause)
+                charge.serving = charge.order(action.cause, self._ready(charge))
+            case Verb.RELIEVE:
+                if charge.serving is not None:
+                    self._go(charge.trace(charge.serving))
+                charge.relief = charge.order(action.cause, self._ready(charge))
+                log.info("%s.%d is over its soft budget", charge.id, charge.generation - 1)
+            case Verb.SWITCH:
+                self._switch(charge, action.cause)
             case Verb.DRAIN:
-                if charge.process is not None:
-                    self._go(self._drain(charge, charge.process))
+                if charge.serving is not None:
+                    charge.unserved_since = time.monotonic()
+                    self._go(self._traced_drain(charge, charge.serving))
+                    self._leak(charge)
             case Verb.KILL:
-                if charge.process is not None:
-                    runtime.kill(charge.process)
-                charge.alive = charge.ready = False
+                if charge.serving is not None:
+                    charge.serving.end()
+                    self._buried(charge, charge.serving, action.cause)
+            case Verb.KILL_RELIEF:
+                if charge.relief is not None:
+                    charge.detail = charge.relief.failed
+                    charge.relief.end()
+                    self._buried(charge, charge.relief, action.cause)
+            case Verb.KILL_LEAVER:
+                if charge.leaver is not None:
+                    charge.leaver.end()
+                    self._buried(charge, charge.leaver, action.cause)
             case Verb.GIVE_UP:
-                log.error(
-                    "%s gave up after %d failures in %g s (%s); next try in 5 minutes",
-                    charge.spec.id,
-                    len(charge.judged.failures),
-                    charge.spec.intensity.seconds,
-                    action.cause,
-                )
-                self._record(charge, "gave_up", action.cause)
+                self._given_up(charge, action.cause)
 
-    def _order(self, charge: Charge, cause: Cause) -> None:
-        if charge.ended_at is not None:
-            planned = charge.judged.cause in PLANNED
-            charge.replacements += planned
-            charge.restarts += not planned
-        charge.generation += 1
-        charge.process, charge.memory, charge.failed = None, None, None
-        charge.alive, charge.ready = True, False  # ordered: it lives until it is known to be dead
-        self._go(self._raise(charge, charge.generation, cause))
-
-    async def _raise(self, charge: Charge, generation: int, cause: Cause) -> None:
-        """Bring one process up, then wait for its end."""
-        try:
-            process = await runtime.spawn(
-                charge.spec, generation, charge.spec.memory.hard, self._settings
-            )
-            if charge.generation != generation or self._stopping:
-                runtime.kill(process)
-                return
-            charge.process = process
-            self._go(self._until_dead(charge, process))
-            await runtime.started(process, charge.spec.ready_within)
-        except Gone:
-            if charge.generation == generation:
-                charge.alive = False
+    def _switch(self, charge: Charge, cause: Cause) -> None:
+        crash.point("supervisor.before_switch")
+        old, charge.serving, charge.relief = charge.serving, charge.relief, None
+        charge.count(cause)
+        if charge.serving is not None and charge.serving.ready:
+            charge.unserved_since = None
+        if old is None or not old.alive:
             return
-        except Exception as e:  # noqa: BLE001  (whatever a child's start raises is that child's failure)
-            if charge.generation == generation and charge.alive:
-                charge.failed = f"{type(e).__name__}: {e}"
-                charge.alive = charge.process is not None
-            return
-        finally:
-            self._wake.set()
-        if charge.generation != generation or not charge.alive:
-            return
-        charge.ready, charge.detail = True, None
-        gap = time.monotonic() - charge.ended_at if charge.ended_at is not None else None
-        log.info("%s.%d is up, pid %s", charge.spec.id, generation, process.pid)
-        self._record(charge, "start", cause, gap_seconds=gap)
+        charge.leaver = old
+        charge.last_exit_cause, charge.last_exit_at = cause, datetime.now(UTC)
+        crash.point("supervisor.after_switch")
+        self._go(charge.drain(old))
+        self._leak(charge)
 
-    async def _until_dead(self, charge: Charge, process: runtime.Process) -> None:
-        await runtime.death(process)
-        if charge.process is process:
-            charge.alive = charge.ready = False
-            self._wake.set()
+    async def _traced_drain(self, charge: Charge, life: Life) -> None:
+        await charge.trace(life)
+        await charge.drain(life)
 
-    async def _drain(self, charge: Charge, process: runtime.Process) -> None:
-        try:
-            await runtime.drain(process, charge.spec.drain)
-        except (Gone, TimeoutError):
-            return  # dead already, or the deadline of `step` kills it
-        except Exception:
-            log.warning("%s did not stop cleanly", process.name, exc_info=True)
-        runtime.kill(process)
+    def _leak(self, charge: Charge) -> None:
+        if charge.note_relief():
+            log.error("%s leaks: %s", charge.id, charge.leak)
+            life = charge.leaver or charge.serving
+            if life is not None:
+                self._books.record(charge, life, "leak", Cause.MEMORY_SOFT, told=charge.leak)
 
-    async def _end(self, charge: Charge) -> None:
-        process, age = charge.process, charge.judged.age(time.monotonic())
-        if process is not None and charge.alive:
-            begun = time.monotonic()
-            await self._drain(charge, process)
-            runtime.kill(process)
-            self._record(
-                charge,
-                "stop",
-                Cause.SHUTDOWN,
-                age_seconds=age,
-                drain_seconds=time.monotonic() - begun,
-            )
-        charge.alive = charge.ready = False
+    def _given_up(self, charge: Charge, cause: Cause) -> None:
+        log.error(
+            "%s gave up after %d failures in %g s (%s); next try in 5 minutes",
+            charge.id,
+            len(charge.judged.failures),
+            charge.spec.intensity.seconds,
+            cause,
+        )
+        life = charge.serving or Life(charge.generation, cause)
+        self._books.record(charge, life, "gave_up", cause)
+
+    def _ready(self, charge: Charge) -> Any:
+        def note(life: Life) -> None:
+            since = charge.unserved_since
+            relief = life is charge.relief
+            gap = time.monotonic() - since if since is not None and not relief else None
+            if not relief:
+                charge.unserved_since, charge.detail = None, None
+            pid = life.process.pid if life.process else None
+            log.info("%s.%d is up, pid %s", charge.id, life.generation, pid)
+            self._books.record(charge, life, "start", life.cause, gap=0.0 if relief else gap)
+
+        return note
+
+    def _buried(self, charge: Charge, life: Life, cause: Cause) -> None:
+        """Close the books of a process that has ended."""
+        if life is charge.serving:
+            charge.serving = None
+            charge.unserved_since = charge.unserved_since or time.monotonic()
+            charge.last_exit_cause, charge.last_exit_at = cause, datetime.now(UTC)
+            charge.detail = life.failed
+        elif life is charge.leaver:
+            charge.leaver = None
+        elif life is charge.relief:
+            charge.relief = None
+        log.log(
+            logging.INFO if cause in PLANNED else logging.WARNING,
+            "%s.%d ended: %s, %s MiB, after %.0f s%s",
+            charge.id,
+            life.generation,
+            cause,
+            mb(life.memory),
+            life.age(),
+            f" ({life.failed})" if life.failed else "",
+        )
+        self._books.record(charge, life, "stop", cause)
+        crash.point("supervisor.after_burial")
+
+    async def _shut(self, charge: Charge) -> None:
+        for life in charge.lives:
+            await charge.drain(life)
+            life.end()
+            self._books.record(charge, life, "stop", Cause.SHUTDOWN)
         charge.judged = replace(charge.judged, phase=Phase.DOWN, cause=Cause.SHUTDOWN)
 
     async def _adopt(self) -> None:
-        """Take over the processes that outlived the root; of two of a child the newer ready one stays."""
-        try:
-            counts = await self._database.run(
-                lambda connection: history.counts(connection, self._settings.boot_id), deadline=5.0
-            )
-        except DatabaseAway:
-            counts = {}
-            log.warning("the database is away: restart counters begin at 0")
-        for child, before in counts.items():
+        """Take over the processes that outlived the root, and end those that nobody asks for any more.
+
+        Of two of a child the older one serves: a successor that had not taken over will be ordered again.
+        One that was told to drain finishes its work as the leaver it is.
+        """
+        for child, before in (await self._books.counts()).items():
             if charge := self._charges.get(child):
                 charge.restarts, charge.replacements = before.restarts, before.replacements
                 charge.last_exit_cause, charge.last_exit_at = before.last_cause, before.last_at
                 charge.generation = before.generation
-        pids = self._pids_of_before()
+        pids = self._books.pids_of_before()
         for process in await runtime.roll_call():
             charge = self._charges.get(process.child)
-            if charge is None or process.pid is None:
-                # No row of ours, or so hung that it does not even tell its pid.
-                if process.pid is None:
-                    process.pid, process.node = pids.get(process.name, (None, None))
+            if process.pid is None:  # so hung that it does not even tell its pid
+                process.pid, process.node = pids.get(
+                    (process.child, process.generation), (None, None)
+                )
                 runtime.kill(process)
-                continue
-            if charge.process is not None:
-                runtime.kill(charge.process)
-            now = time.monotonic()
-            charge.process = process
-            charge.generation = max(charge.generation, process.generation)
-            charge.alive = charge.tried = True
-            charge.judged = Judged(
-                phase=Phase.STARTING, born=now, deadline=now + charge.spec.ready_within
-            )
-            self._go(self._until_dead(charge, process))
-            self._go(self._adopted(charge, process))
-
-    def _pids_of_before(self) -> dict[str, tuple[int, str]]:
-        """Return (pid, node) by process name from the snapshot that the root before us has left."""
-        tree = home.read_tree(self._settings.volaris_home)
-        if tree.get("boot") != self._settings.boot_id:
-            return {}
-        return {
-            runtime.name_of(child["id"], child["generation"]): (child["pid"], child["node"])
-            for child in tree.get("children", ())
-            if child["pid"] and child["node"]
-        }
-
-    async def _adopted(self, charge: Charge, process: runtime.Process) -> None:
-        try:
-            await runtime.started(process, charge.spec.ready_within)
-            charge.ready = charge.process is process
-        except Exception as e:  # noqa: BLE001  (its start had failed while nobody watched)
-            charge.failed = f"{type(e).__name__}: {e}"
-        self._wake.set()
-
-    # --- the books
-
-    def _status(self, charge: Charge) -> ChildStatus:
-        waits = charge.judged.phase in (Phase.DOWN, Phase.GAVE_UP)
-        left = charge.judged.deadline - time.monotonic()
-        process = charge.process if charge.alive else None
-        return ChildStatus(
-            id=charge.spec.id,
-            state=charge.judged.phase,
-            pid=process.pid if process else None,
-            node=process.node if process else None,
-            generation=charge.generation,
-            restarts=charge.restarts,
-            replacements=charge.replacements,
-            memory_mb=_mb(charge.memory) if charge.alive else None,
-            soft_mb=charge.spec.memory.soft // MIB,
-            hard_mb=charge.spec.memory.hard // MIB,
-            since=charge.since,
-            last_exit_cause=charge.last_exit_cause,
-            last_exit_at=charge.last_exit_at,
-            retry_at=datetime.now(UTC) + timedelta(seconds=max(left, 0)) if waits else None,
-            detail=charge.detail,
-        )
-
-    def _write_snapshot(self, *, force: bool = False) -> None:
-        """Leave the state of the tree in the home, for those who must not depend on any actor."""
-        now = time.monotonic()
-        shape = str([(c.judged.phase, c.generation, c.ready) for c in self._charges.values()])
-        if not force and shape == self._snapshot and now - self._snapshot_at < SNAPSHOT_EVERY:
-            return
-        self._snapshot, self._snapshot_at = shape, now
-        children = [_public(self._status(charge)) for charge in self._charges.values()]
-        root = {"pid": os.getpid(), "memory_mb": _mb(memory.private(os.getpid()))}
-        body = {
-            "at": datetime.now(UTC),
-            "boot": self._settings.boot_id,
-            "supervisor": root,
-            "children": children,
-        }
-        path = self._settings.volaris_home / "run" / "tree.json"
-        try:
-            home.write_json(path, body)
-        except OSError as e:
-            log.warning("cannot write %s: %s", path, e)
-
-    def _record(self, charge: Charge, event: str, cause: str, **numbers: float | None) -> None:
-        process = charge.process
-        self._rows.append(
-            history.Event(
-                id=uuid4(),
-                at=datetime.now(UTC),
-                boot=self._settings.boot_id,
-                child=charge.spec.id,
-                generation=charge.generation,
-                event=event,
-                pid=process.pid if process else None,
-                node=process.node if process else None,
-                cause=cause,
-                memory_mb=_mb(charge.memory),
-                age_seconds=numbers.get("age_seconds"),
-                drain_seconds=numbers.get("drain_seconds"),
-                gap_seconds=numbers.get("gap_seconds"),
-                detail={"error": charge.failed} if charge.failed else {},
-            )
-        )
+            elif charge is None:
+                runtime.kill(process)
+            elif process.draining and charge.leaver is None:
+                charge.leaver = charge.adopt(process, self._ready(charge))
+                until = time.monotonic() + charge.spec.drain
+                charge.judged = replace(charge.judged, leaver_until=until)
+                self._go(charge.drain(charge.leaver))
+            elif process.draining or charge.serving is not None:
+                runtime.kill(process)
+            else:
+                now = time.monotonic()
+                charge.serving = charge.adopt(process, self._ready(charge))
+                charge.tried = True
+                charge.judged = replace(
+                    charge.judged,
+                    phase=Phase.STARTING,
+                    born=now,
+                    deadline=now + charge.spec.ready_within,
+                )
 
     async def _keep_history(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
-            await self._flush(deadline=20.0)
+            await self._books.flush(deadline=20.0)
 
-    async def _flush(self, deadline: float) -> None:
-        rows: Sequence[history.Event] = tuple(self._rows)
-        if not rows:
-            return
-        try:
-            # A row's id makes a repeat harmless, so rows leave the buffer only once they are stored.
-            await self._database.run(
-                lambda connection: history.append(connection, rows), deadline=deadline
-            )
-        except DatabaseAway:
-            return
-        stored = {row.id for row in rows}
-        self._rows = deque((r for r in self._rows if r.id not in stored), maxlen=HISTORY_BUFFER)
-
-    def _go(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def _public(status: ChildStatus) -> dict[str, Any]:
-    shown = asdict(status)
-    cause, at = shown.pop("last_exit_cause"), shown.pop("last_exit_at")
-    return {**shown, "last_exit": {"cause": cause, "at": at} if cause else None}
-
-
-def _mb(held: int | None) -> float | None:
-    return round(held / MIB, 1) if held is not None else None
+def _end_of(before: Judged, after: Judged) -> Cause:
+    """Return why a serving process that was found dead has ended."""
+    if before.phase is Phase.DRAINING:
+        return before.cause
+    return after.cause

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+# One token for all trees of this run, and set before anything imports ray: it reads it only once.
+TOKEN = secrets.token_urlsafe(32)
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 ROOT = Path(__file__).parents[1]
 VOLARIS = [str(Path(sys.executable).with_name("volaris"))]
@@ -43,6 +48,9 @@ class Running:
     def __init__(self, **env):
         # Short, because Ray's sockets lie below it.
         self.home = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
+        (self.home / "run").mkdir(mode=0o700)
+        (self.home / "run" / "ray.token").touch(mode=0o600)
+        (self.home / "run" / "ray.token").write_text(TOKEN)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k != "PORT"}
         self.env = {
             **clean,

@@ -144,6 +144,8 @@ class ChildStatus:
     last_exit_at: datetime | None = None
     retry_at: datetime | None = None  # when a child that is down or given up is started again
     detail: str | None = None  # what its last failed start said
+    leak: str | None = None  # said of a child that must be relieved again and again
+    relief: int | None = None  # the pid of its successor, while that comes up
 
 
 @dataclass(frozen=True, slots=True)

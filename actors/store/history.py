@@ -10,8 +10,8 @@ from uuid import UUID
 from actors.store.database import Connection, aware
 
 # The causes of planned stops, and of the tree's own; names of `supervise.Cause`, which are data.
-REPLACED = ("memory_soft",)
-WITH_THE_TREE = ("shutdown", "boot")
+REPLACED = ("memory_soft", "drain_timeout")
+UNCOUNTED = ("shutdown", "boot", "relief_failed")
 
 FIELDS = (
     ("event_id", "uuid"),
@@ -101,7 +101,7 @@ async def recent(connection: Connection, limit: int, child: str | None = None) -
 
 async def counts(connection: Connection, boot: str) -> dict[str, Counts]:
     """Return what one boot of the tree has done to each child."""
-    rows = await connection.fetch(COUNTS, boot, list(REPLACED), list(WITH_THE_TREE))
+    rows = await connection.fetch(COUNTS, boot, list(REPLACED), list(UNCOUNTED))
     return {
         row["child"]: Counts(
             row["restarts"],
