@@ -122,7 +122,7 @@ class Books:
         """Leave the state of the tree in the home, for those who must not depend on any actor."""
         now = time.monotonic()
         statuses = [charge.status() for charge in charges]
-        shape = [(status.state, status.pid, status.generation, status.leak) for status in statuses]
+        shape = [(s.state, s.pid, s.generation, s.relief, s.leak) for s in statuses]
         if not force and shape == self._shape and now - self._written_at < SNAPSHOT_EVERY:
             return
         self._shape, self._written_at = shape, now

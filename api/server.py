@@ -10,11 +10,13 @@ import socket
 from importlib.metadata import version
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.client import Tree
 from actors.settings import Settings
 from api.app import create_app
 
+FAREWELL = 2.0  # seconds for connections to go by themselves
 DRAIN = 5  # seconds for requests in hand
 HANDOVER_WITHIN = 5.0
 
@@ -26,6 +28,7 @@ class ApiServer:
 
     def __init__(self, settings: Settings, tree: Tree) -> None:
         self._settings, self._tree = settings, tree
+        self._leaving = False
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -34,7 +37,11 @@ class ApiServer:
         always_open = self._settings.market_always_open
         app = create_app(self._tree, version("volaris"), always_open=always_open)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN, lifespan="off"
+            self._with_farewell(app),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN,
+            lifespan="off",
         )
         self._server = uvicorn.Server(config)
         listener = await asyncio.to_thread(self._listener)
@@ -46,10 +53,35 @@ class ApiServer:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Answer the requests in hand, take no more."""
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            await self._serving
+        """Take no new connection, let those there are go with their next answer, then end.
+
+        A connection that is simply closed can have its client's next request on the way already, and that
+        client would see a reset; one that was told `Connection: close` goes by itself.
+        """
+        if self._server is None or self._serving is None:
+            return
+        self._leaving = True
+        for server in self._server.servers:
+            server.close()
+        try:
+            async with asyncio.timeout(FAREWELL):
+                while self._server.server_state.connections:  # noqa: ASYNC110  (uvicorn has no event)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            log.info("%d idle connections are closed", len(self._server.server_state.connections))
+        self._server.should_exit = True
+        await self._serving
+
+    def _with_farewell(self, app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_on(message: Message) -> None:
+                if self._leaving and message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+                await send(message)
+
+            await app(scope, receive, send_on if scope["type"] == "http" else send)
+
+        return answer
 
     def _listener(self) -> socket.socket:
         path = self._settings.api_handover
