@@ -5,6 +5,7 @@ server's address, the sandbox's URLs) and hands the result to every actor, so th
 runs on one and the same set of values.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from actors.spec import Budget, Child, mib
+from actors.spec import Budget, Child, Intensity, mib
 
 EX_CONFIG = 78  # sysexits.h: the exit code of "your configuration is wrong"
 
@@ -61,6 +62,8 @@ class Settings(BaseModel):
     volaris_budget: dict[str, str] = {}
     volaris_job: dict[str, str] = {}
     volaris_young_seconds: float = Field(60.0, ge=0, le=3600)
+    volaris_stable_seconds: float = Field(600.0, ge=0, le=86_400)
+    volaris_intensity: str = Field("5:60", pattern=r"^[1-9]\d{0,5}:[1-9]\d{0,5}$")
     volaris_trace_memory: bool = False  # note where memory is allocated; slow, for finding a leak
     volaris_object_store_mb: int = Field(96, ge=80, le=65536)
     volaris_memory_mb: int | None = Field(None, ge=256)  # what may be used; None = the machine's
@@ -106,6 +109,17 @@ class Settings(BaseModel):
         except ValueError as e:
             why = str(e) if "below hard" in str(e) else f"write soft:hard in MiB, was {given!r}"
             raise Refused(f"VOLARIS_BUDGET__{child.id.upper()}: {why}") from None
+
+    def settled(self, child: Child) -> Child:
+        """Return the child's row with what the settings change of it."""
+        restarts, seconds = (int(part) for part in self.volaris_intensity.split(":"))
+        return replace(
+            child,
+            memory=self.budget(child),
+            young=self.volaris_young_seconds,
+            stable_after=self.volaris_stable_seconds,
+            intensity=Intensity(restarts, seconds),
+        )
 
     @property
     def market_always_open(self) -> bool:

@@ -56,4 +56,7 @@ class Child:
     )
     hang_after: float = 10.0  # seconds without a sign of life until it is killed as hung
     young: float = 60.0  # seconds: a process over its budget before this age never fitted
+    stable_after: float = (
+        600.0  # healthy seconds after which the backoff starts afresh (Kubernetes')
+    )
     looks: int = 8  # consecutive looks over soft that make a leak of a spike

@@ -14,7 +14,6 @@ from enum import StrEnum
 from actors.spec import Child as Spec
 from actors.spec import Restart
 
-STABLE_AFTER = 600.0  # healthy seconds after which the backoff starts afresh (Kubernetes' number)
 SLOW_RETRY = 300.0  # seconds between tries of what was given up
 LONGEST_BACKOFF = 300.0
 
@@ -205,7 +204,7 @@ def _start(spec: Spec, child: Child, cause: Cause, now: float) -> Step:
 
 
 def _up(spec: Spec, child: Child, seen: Seen, now: float) -> Step:
-    if child.age(now) >= STABLE_AFTER and (child.streak or child.hopeless):
+    if child.age(now) >= spec.stable_after and (child.streak or child.hopeless):
         child = replace(child, streak=0, hopeless=False)
     over = child.over + 1 if seen.memory is not None and seen.memory > spec.memory.soft else 0
     over = min(over, spec.looks)
@@ -271,7 +270,7 @@ def _ended(spec: Spec, child: Child, seen: Seen, cause: Cause, now: float) -> St
 
 def _charged(spec: Spec, child: Child, born: float, now: float) -> Child:
     recent = (*(t for t in child.failures if t > now - spec.intensity.seconds), now)
-    streak = 1 if now - born >= STABLE_AFTER else child.streak + 1
+    streak = 1 if now - born >= spec.stable_after else child.streak + 1
     return replace(child, failures=recent, streak=streak)
 
 

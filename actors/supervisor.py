@@ -18,7 +18,6 @@ from actors.charge import Charge, Life, mb
 from actors.client import Gone, Tree, Unreachable
 from actors.domain.models import ChildStatus
 from actors.settings import Settings
-from actors.spec import Child
 from actors.store.database import Database, DatabaseAway
 from actors.supervise import PLANNED, SERVING, Action, Cause, Phase, Verb, step
 from actors.supervise import Child as Judged
@@ -45,15 +44,11 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._charges = {
-            row.id: Charge(self._settled(row), settings, self._wake, self._go) for row in TREE
+            row.id: Charge(settings.settled(row), settings, self._wake, self._go) for row in TREE
         }
         self._database = Database.of(settings)
         self._books = Books(settings, self._database)
         self._stopping = False
-
-    def _settled(self, row: Child) -> Child:
-        settings = self._settings
-        return replace(row, memory=settings.budget(row), young=settings.volaris_young_seconds)
 
     async def start(self) -> None:
         """Adopt what lives, then watch."""

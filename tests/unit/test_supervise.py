@@ -12,7 +12,6 @@ from actors.supervise import (
     LONGEST_BACKOFF,
     SERVING,
     SLOW_RETRY,
-    STABLE_AFTER,
     Action,
     Cause,
     Phase,
@@ -158,8 +157,8 @@ def test_failures_outside_the_window_are_forgiven():
 
 def test_ten_healthy_minutes_start_the_backoff_afresh():
     tired = replace(UP, streak=7, hopeless=True)
-    before, _ = step(SPEC, tired, FINE, STABLE_AFTER - 1)
-    after, _ = step(SPEC, tired, FINE, STABLE_AFTER)
+    before, _ = step(SPEC, tired, FINE, SPEC.stable_after - 1)
+    after, _ = step(SPEC, tired, FINE, SPEC.stable_after)
     assert (before.streak, before.hopeless) == (7, True)
     assert (after.streak, after.hopeless) == (0, False)
 
