@@ -5,6 +5,7 @@ what is written down in `books.py`.  This module is the loop between them.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine
@@ -26,6 +27,7 @@ from actors.tree import TREE
 LOOK_EVERY = 0.25  # seconds
 SLEPT = 2.0  # seconds between two looks that mean this process itself did not run
 FLUSH_EVERY = 2.0
+TELL_WITHIN = 3.0  # below `runtime.CONTROL_WITHIN`, the patience of whoever asks
 
 log = logging.getLogger("volaris.supervisor")
 
@@ -41,7 +43,10 @@ class Supervisor:
 
     def __init__(self, settings: Settings, tree: Tree) -> None:  # noqa: ARG002  (every actor's signature)
         self._settings = settings
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # something happened: look now
+        self._moved = (
+            asyncio.Event()
+        )  # a child has come up or gone down: whoever waits may ask again
         self._tasks: set[asyncio.Task[None]] = set()
         self._charges = {
             row.id: Charge(settings.settled(row), settings, self._wake, self._go) for row in TREE
@@ -70,10 +75,17 @@ class Supervisor:
     # --- messages
 
     async def where(self, child: str) -> int:
-        """Return the generation that answers for a child; `Gone` while none does."""
+        """Return the generation that answers for a child; wait a little while none does, then `Gone`.
+
+        Whoever asks is told the moment it is up, so that nobody has to poll for it.
+        """
         charge = self._charges.get(child)
         if charge is None:
             raise Unreachable(child, "there is no such child in the tree", 300.0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_WITHIN):
+                while charge.judged.phase not in (*SERVING, Phase.GAVE_UP):
+                    await self._moved.wait()
         life = charge.serving
         if life is not None and life.ready and charge.judged.phase in SERVING:
             return life.generation
@@ -136,6 +148,8 @@ class Supervisor:
         after = charge.judged
         if after.phase is not before.phase and {after.phase, before.phase} != SERVING:
             charge.since = datetime.now(UTC)
+            self._moved.set()
+            self._moved = asyncio.Event()
             charge.tried = charge.tried or after.phase not in (Phase.STARTING, Phase.DRAINING)
         if charge.serving is not None and not seen.alive and before.phase is not Phase.DOWN:
             self._buried(charge, charge.serving, _end_of(before, after))

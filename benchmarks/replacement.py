@@ -14,13 +14,8 @@ import statistics
 import threading
 import time
 
-import ray
-
 from actors.client import Tree
-from actors.runtime import Line
-from tests.chaos import blows
-from tests.chaos.blows import Ray
-from tests.running import Running, until
+from tests.running import Running, until  # sets the token, which ray reads when it is imported
 
 VICTIM = "price_ingestor"
 BUDGET = "100:400"
@@ -37,6 +32,8 @@ class Caller(threading.Thread):
         asyncio.run(self.ask())
 
     async def ask(self):
+        from actors.runtime import Line
+
         tree = Tree(Line(), 30.0)
         while not self.stop.is_set():
             began = time.monotonic()
@@ -54,12 +51,16 @@ class Caller(threading.Thread):
         for _ in range(times):
             began = len(self.took)
             act()
+            done = len(self.took) + 1  # the answer that was on its way has come, too
+            until(lambda done=done: len(self.took) > done, 30, every=0.01)
             longest.append(max(took for _, took in self.took[began:]))
         return len(self.took) - first, len(self.failed) - failed, longest
 
 
 def bare(times):
     """Return the seconds from the order of an empty actor to its first answer."""
+
+    import ray
 
     @ray.remote(num_cpus=0)
     class Empty:
@@ -87,6 +88,9 @@ def main():
     parser.add_argument("--reliefs", type=int, default=30)
     parser.add_argument("--kills", type=int, default=30)
     options = parser.parse_args()
+    from tests.chaos import blows
+    from tests.chaos.blows import Ray
+
     tree = Running(
         VOLARIS_JOB__PRICES="5",
         VOLARIS_YOUNG_SECONDS="0",
@@ -94,10 +98,10 @@ def main():
         VOLARIS_INTENSITY="100000:60",
         **{f"VOLARIS_BUDGET__{VICTIM.upper()}": BUDGET},
     )
+    wire, caller = None, Caller()
     try:
         tree.start()
         wire = Ray(tree)
-        caller = Caller()
         caller.start()
         until(lambda: len(caller.took) > 100, 30)
 
@@ -129,10 +133,11 @@ def main():
         answers, failed, longest = caller.through(relieve, options.reliefs)
         killed_answers, killed_failed, recovery = caller.through(kill, options.kills)
         minimum = bare(max(options.kills, 20))
-        caller.stop.set()
-        caller.join(30)
-        wire.close()
     finally:
+        if wire is not None:
+            caller.stop.set()
+            caller.join(60)
+            wire.close()
         tree.stop()
     bare_median, bare_p99 = quantiles(minimum)
     relief_median, relief_p99 = quantiles(longest)
