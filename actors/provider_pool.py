@@ -26,7 +26,6 @@ from actors.providers.base import (
     Denied,
     LoginNeeded,
     Malformed,
-    Provider,
     ProviderError,
     RateLimited,
     Seal,
@@ -36,6 +35,7 @@ from actors.providers.base import (
     Unsupported,
 )
 from actors.providers.http import Tools
+from actors.providers.vendor import Provider
 from actors.settings import Refused, Settings
 
 if TYPE_CHECKING:

@@ -50,13 +50,13 @@ from actors.providers.base import (
     Denied,
     LoginNeeded,
     Malformed,
-    Provider,
     ProviderError,
     RateLimited,
     Unavailable,
     Unsupported,
 )
 from actors.providers.http import LARGEST, Tools
+from actors.providers.vendor import Provider
 from actors.settings import Settings
 from tests.contract.doubles import (
     APP_KEY,
