@@ -34,6 +34,7 @@ from actors.tree import RAY_MIB, ROOT, TREE
 
 BACKLOG = 512  # connections that wait while the API restarts
 HEAD_WITHIN = 90.0
+REACH_WITHIN = 5.0
 ROOT_WITHIN = 150.0
 DOWN_WITHIN = ROOT.drain + 15.0
 WATCH_EVERY = 0.5
@@ -107,6 +108,7 @@ class Boot:
         self._run: dict[str, Any] = {}
         self._head: list[psutil.Process] = []
         self._head_session = 0
+        self._visited = False  # there may be a root
         self._sandbox: subprocess.Popen[bytes] | None = None
         self._api: socket.socket | None = None
 
@@ -296,6 +298,7 @@ class Boot:
     async def _start_head(self) -> None:
         given = self._given
         if given.ray_address:
+            await _reach(given.ray_address)
             self._run |= {"ray": given.ray_address, "dashboard": None}
             return
         self._say("starting the Ray head")
@@ -360,6 +363,7 @@ class Boot:
 
     async def _start_root(self) -> None:
         self._say("starting the tree")
+        self._visited = True
         await self._visit("up", ROOT_WITHIN, "the root supervisor did not start")
         self._write_run()
 
@@ -394,7 +398,7 @@ class Boot:
     async def _down(self) -> None:
         if self._run.get("state") != "starting":
             self._write_run(state="stopping")
-        if self._run.get("ray"):
+        if self._visited:
             self._say("draining the tree")
             with contextlib.suppress(Refused):
                 await self._visit("down", DOWN_WITHIN, "the tree did not drain")
@@ -425,6 +429,23 @@ async def _within(
         lines = said.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise Refused(f"{failure}: {lines[-1]}")
     return said
+
+
+async def _reach(address: str) -> None:
+    """Refuse a Ray cluster that nobody answers for; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if not host or not port.isdigit():
+            raise ValueError(address)
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), REACH_WITHIN)
+    except ValueError:
+        raise Refused(f"RAY_ADDRESS: write host:port of the head, was {address!r}") from None
+    except (OSError, TimeoutError) as e:
+        raise Refused(
+            f"RAY_ADDRESS: no Ray head answers at {address} ({type(e).__name__});"
+            " start it, or unset RAY_ADDRESS to let Volaris start one"
+        ) from None
+    writer.close()
 
 
 def _sandbox_settings(given: Settings, url: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from actors.client import DeadlineExceeded, Tree, Unreachable
-from api import problems
+from api import docs, problems
 from api.answers import LastAnswers
 from api.deps import LOOK_WITHIN, TheTree
 from api.routers import market, system
@@ -22,11 +22,14 @@ Errors are `application/problem+json` (RFC 9457); while an actor restarts, its r
 
 def create_app(tree: Tree, version: str, *, always_open: bool) -> FastAPI:
     """Return the application; it holds no state but the last answers."""
-    app = FastAPI(title="Volaris", version=version, description=DESCRIPTION)
+    app = FastAPI(
+        title="Volaris", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None
+    )
     app.state.tree = tree
     app.state.answers = LastAnswers()
     app.state.always_open = always_open
     problems.install(app)
+    docs.install(app)
     app.add_api_route("/health", health, tags=["health"])
     app.add_api_route("/ready", ready, tags=["health"], response_model=None)
     for router in (market.router, system.router):
