@@ -4,6 +4,7 @@ FastAPI's page loads its scripts from a public address; this one needs none, and
 """
 
 import json
+import re
 from html import escape
 from typing import Any
 
@@ -48,9 +49,13 @@ def page(schema: dict[str, Any], base: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(info['title'])} API</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-        f'<p class="intro">{escape(info["description"].strip())}</p>'
+        f'<p class="intro">{_prose(info["description"].strip())}</p>'
         f'<p>The same for machines: <a href="/openapi.json">/openapi.json</a></p>{body}</main></body></html>'
     )
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _operation(
@@ -66,13 +71,13 @@ def _operation(
     answer = _example(schema, operation["responses"].get("200", {}))
     shown = f"\n{json.dumps(answer, indent=2)}" if answer is not None else ""
     codes = ", ".join(
-        f"{code} {escape(told['description'])}"
+        f"{code} {_prose(told['description'])}"
         for code, told in operation["responses"].items()
         if code != "200"
     )
     return (
         f"<section><h3><b>{method.upper()}</b> {escape(path)}</h3>"
-        f"<p>{escape(operation.get('description', ''))}</p>"
+        f"<p>{_prose(operation.get('description', ''))}</p>"
         + (f"<table>{rows}</table>" if rows else "")
         + (f"<p>Also: {codes}</p>" if codes else "")
         + f"<pre>curl {escape(base + asked)}{escape(shown)}</pre></section>"
@@ -92,7 +97,7 @@ def _parameter(schema: dict[str, Any], parameter: dict[str, Any]) -> str:
     default = shape.get("default", parameter["schema"].get("default"))
     more = f", default {default}" if default is not None else ""
     told = parameter.get("description") or shape.get("description", "")
-    return f"<tr><td><code>{escape(parameter['name'])}</code></td><td>{escape(said + more)}</td><td>{escape(told)}</td></tr>"
+    return f"<tr><td><code>{escape(parameter['name'])}</code></td><td>{escape(said + more)}</td><td>{_prose(told)}</td></tr>"
 
 
 def _example(schema: dict[str, Any], response: dict[str, Any]) -> Any:

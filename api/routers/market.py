@@ -55,16 +55,16 @@ class QuoteOut(PriceOut):
     """The whole quote."""
 
     name: str | None = Field(None, examples=["APPLE INC"])
-    bid: float | None = None
-    ask: float | None = None
-    bid_size: int | None = None
-    ask_size: int | None = None
-    spread: float | None = None
-    open: float | None = None
-    high: float | None = None
-    low: float | None = None
-    high_52w: float | None = None
-    low_52w: float | None = None
+    bid: float | None = Field(None, examples=[234.86])
+    ask: float | None = Field(None, examples=[234.88])
+    bid_size: int | None = Field(None, examples=[2])
+    ask_size: int | None = Field(None, examples=[1])
+    spread: float | None = Field(None, examples=[0.02])
+    open: float | None = Field(None, examples=[236.18])
+    high: float | None = Field(None, examples=[236.18])
+    low: float | None = Field(None, examples=[234.01])
+    high_52w: float | None = Field(None, examples=[237.49])
+    low_52w: float | None = Field(None, examples=[164.08])
 
     @classmethod
     def of(cls, quote: Quote, newest: datetime, *, kept: bool) -> Self:
@@ -90,13 +90,13 @@ class BarOut(BaseModel):
     """One bar; `polled` bars are built from polled quotes, so high and low are of what was seen."""
 
     at: datetime
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: int
-    source: str
-    polled: bool
+    open: float = Field(examples=[234.2])
+    high: float = Field(examples=[234.9])
+    low: float = Field(examples=[234.1])
+    close: float = Field(examples=[234.87])
+    volume: int = Field(examples=[181204])
+    source: str = Field(examples=["schwab"])
+    polled: bool = Field(examples=[True])
 
 
 class BarsOut(BaseModel):
