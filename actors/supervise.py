@@ -198,7 +198,7 @@ def _unbearable(spec: Spec, child: Child, seen: Seen, now: float) -> Cause | Non
 
 def _start(spec: Spec, child: Child, cause: Cause, now: float) -> Step:
     starting = replace(
-        child, phase=Phase.STARTING, cause=cause, born=now, deadline=now + spec.ready_within, over=0
+        child, phase=Phase.STARTING, cause=cause, born=now, deadline=now + spec.ready_within
     )
     return starting, (Action(Verb.START, cause),)
 
@@ -223,7 +223,7 @@ def _up(spec: Spec, child: Child, seen: Seen, now: float) -> Step:
         )
         return relieving, (Action(Verb.RELIEVE, Cause.MEMORY_SOFT),)
     draining = replace(
-        child, phase=Phase.DRAINING, cause=Cause.MEMORY_SOFT, deadline=now + spec.drain, over=0
+        child, phase=Phase.DRAINING, cause=Cause.MEMORY_SOFT, deadline=now + spec.drain
     )
     return draining, (Action(Verb.DRAIN, Cause.MEMORY_SOFT),)
 
@@ -275,7 +275,7 @@ def _charged(spec: Spec, child: Child, born: float, now: float) -> Child:
 
 
 def _failed(spec: Spec, child: Child, seen: Seen, cause: Cause, now: float) -> Step:
-    failed = replace(_charged(spec, child, child.born, now), cause=cause, over=0)
+    failed = replace(_charged(spec, child, child.born, now), cause=cause)
     if child.hopeless or len(failed.failures) > spec.intensity.restarts:
         told = () if child.hopeless else (Action(Verb.GIVE_UP, cause),)
         gave_up = replace(failed, phase=Phase.GAVE_UP, hopeless=True, deadline=now + SLOW_RETRY)

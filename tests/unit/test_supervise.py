@@ -271,6 +271,119 @@ def test_a_silent_child_is_hung():
     assert len(down.failures) == 1
 
 
+# --- what breaking the judgement on purpose asked for (`python -m benchmarks.mutate`)
+
+
+@pytest.mark.parametrize("tired", [{"streak": 7}, {"hopeless": True}])
+def test_ten_healthy_minutes_forgive_each_of_the_two(tired):
+    after, _ = step(SPEC, replace(UP, **tired), FINE, SPEC.stable_after)
+    assert (after.streak, after.hopeless) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        replace(FINE, memory=SPEC.memory.soft),
+        replace(FINE, memory=SPEC.memory.hard - 1, relief=Relief.NONE, quiet=False),
+    ],
+)
+def test_exactly_at_a_bound_is_within_it(seen):
+    child = UP
+    for look in range(20):
+        child, orders = step(SPEC, child, seen, 100.0 + look)
+        assert orders == ()
+
+
+def test_a_leaver_exactly_at_hard_stays_and_at_its_last_moment_goes():
+    leaving = replace(UP, leaver_until=110.0)
+    full = replace(FINE, leaver=True, leaver_memory=SPEC.memory.hard)
+    assert step(SPEC, leaving, full, 109.9)[1] == ()
+    late, orders = step(SPEC, leaving, full, 110.0)
+    assert verbs(orders) == [Verb.KILL_LEAVER]
+    assert late.leaver_until is None
+
+
+def test_a_drain_has_its_own_deadline_and_names_its_causes():
+    child = UP
+    for look in range(SPEC.looks):
+        child, _ = step(SPEC, child, replace(FAT, room=False), 100.0 + look)
+    ordered = 100.0 + SPEC.looks - 1
+    assert child.deadline == ordered + SPEC.drain
+    late, _ = step(SPEC, child, FAT, child.deadline)
+    assert (late.phase, late.cause, late.deadline) == (
+        Phase.DOWN,
+        Cause.DRAIN_TIMEOUT,
+        child.deadline,
+    )
+    starting, _ = step(SPEC, late, DEAD, late.deadline)
+    assert starting.cause is Cause.DRAIN_TIMEOUT
+
+
+def test_the_slow_retry_says_so():
+    gave_up = Judged(phase=Phase.GAVE_UP, cause=Cause.CRASH, deadline=5.0, hopeless=True)
+    starting, orders = step(SPEC, gave_up, DEAD, 5.0)
+    assert (starting.cause, orders) == (
+        Cause.SLOW_RETRY,
+        (Action(Verb.START, Cause.SLOW_RETRY),),
+    )
+
+
+def test_grown_up_is_from_the_very_second():
+    for age, phase in ((SPEC.young, Phase.RELIEVING), (SPEC.young - 1, Phase.DRAINING)):
+        child = replace(UP, born=0.0, over=SPEC.looks)
+        after, _ = step(SPEC, child, FAT, age)
+        assert after.phase is phase
+    draining = Judged(phase=Phase.DRAINING, cause=Cause.MEMORY_SOFT, born=0.0, deadline=1e9)
+    assert step(SPEC, draining, DEAD, SPEC.young)[0].failures == ()
+    assert len(step(SPEC, draining, DEAD, SPEC.young - 1)[0].failures) == 1
+
+
+def test_who_dies_while_its_relief_is_dead_too_starts_anew():
+    child, _ = beside()
+    down, orders = step(SPEC, child, replace(DEAD, relief=Relief.NONE), 104.0)
+    assert down.phase is Phase.DOWN
+    assert verbs(orders) == [Verb.KILL_RELIEF]
+
+
+def test_the_heir_of_who_died_knows_why():
+    child, _ = beside()
+    heir, _ = step(SPEC, child, replace(DEAD, relief=Relief.COMING), 104.0)
+    assert heir.cause is Cause.CRASH
+
+
+def test_a_relief_exactly_at_its_deadline_has_failed():
+    child, _ = beside()
+    coming = replace(FAT, relief=Relief.COMING)
+    assert step(SPEC, child, coming, child.deadline - 0.1)[1] == ()
+    assert verbs(step(SPEC, child, coming, child.deadline)[1]) == [Verb.KILL_RELIEF]
+
+
+def test_after_a_relief_has_failed_the_looks_count_anew():
+    child, _ = beside()
+    after, _ = step(SPEC, child, replace(FAT, relief=Relief.NONE), 104.0)
+    assert (after.over, after.relief_after) == (0, 104.0)
+    _, orders = step(SPEC, replace(after, over=SPEC.looks), FAT, after.relief_after)
+    assert verbs(orders) == [Verb.RELIEVE], "from that very moment"
+
+
+def test_for_a_successor_the_looks_count_anew():
+    child, _ = beside()
+    heir, _ = step(SPEC, child, replace(FAT, relief=Relief.READY), 105.0)
+    assert heir.over == 0
+
+
+def test_a_failure_after_ten_healthy_minutes_is_the_first_of_its_streak():
+    for age, streak in ((SPEC.stable_after, 1), (SPEC.stable_after - 1, 8)):
+        down, _ = step(SPEC, replace(UP, streak=7), DEAD, age)
+        assert down.streak == streak
+
+
+def test_a_failure_exactly_as_old_as_the_window_is_outside_it():
+    child = replace(UP, failures=(40.0, 40.1), born=0.0)
+    down, _ = step(SPEC, child, DEAD, 100.0)
+    assert down.failures == (40.1, 100.0)
+
+
 # --- the nine laws, over any life (facts: aesthetics 1.6b)
 
 things = st.fixed_dictionaries(
