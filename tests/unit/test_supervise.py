@@ -319,6 +319,19 @@ def test_a_drain_has_its_own_deadline_and_names_its_causes():
     assert starting.cause is Cause.DRAIN_TIMEOUT
 
 
+def test_after_a_drain_it_starts_at_once_not_at_the_drain_s_deadline():
+    draining = Judged(phase=Phase.DRAINING, cause=Cause.MEMORY_SOFT, born=0.0, deadline=110.0)
+    down, _ = step(SPEC, draining, DEAD, 101.0)
+    assert step(SPEC, down, DEAD, 101.0)[1] == (Action(Verb.START, Cause.MEMORY_SOFT),)
+
+
+def test_the_looks_of_an_earlier_life_do_not_count():
+    dead, _ = step(SPEC, replace(UP, over=SPEC.looks - 1), DEAD, 100.0)
+    starting, _ = step(SPEC, dead, DEAD, 100.0)
+    up, _ = step(SPEC, starting, FINE, 101.0)
+    assert step(SPEC, up, FAT, 101.25)[1] == ()
+
+
 def test_the_slow_retry_says_so():
     gave_up = Judged(phase=Phase.GAVE_UP, cause=Cause.CRASH, deadline=5.0, hopeless=True)
     starting, orders = step(SPEC, gave_up, DEAD, 5.0)
