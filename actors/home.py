@@ -37,9 +37,19 @@ def short(home: Path, tail: int) -> Path:
 def private_folder(path: Path) -> Path:
     """Make a folder that only its owner may enter; refuse one that somebody else owns."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
+    if not _is_ours(path):
         raise Refused(f"{path} belongs to another user; set VOLARIS_HOME to a folder of your own")
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)  # a mounted volume often comes open to all
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a folder is ours, and is no link that somebody else has planted in its place."""
+    try:
+        return {path.lstat().st_uid, path.stat().st_uid} == {os.getuid()}
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -156,7 +166,7 @@ def forget(home: Path) -> None:
         (home / "run" / name).unlink(missing_ok=True)
     for words in (home / "run").glob("*.last-words"):
         words.unlink(missing_ok=True)
-    for folder in {home, short(home, RAY_SOCKET_TAIL)}:
+    for folder in filter(_is_ours, {home, short(home, RAY_SOCKET_TAIL)}):
         shutil.rmtree(folder / "ray", ignore_errors=True)
         if folder != home:
             with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ runs on one and the same set of values.
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,7 +31,9 @@ class Refused(Exception):
 
 
 def _base_url(url: str) -> str:
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+    parts = urlsplit(url)
+    loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not parts.hostname or not (parts.scheme == "https" or loopback):
         raise ValueError(f"must be https:// or a loopback http:// address, was {url!r}")
     return url.rstrip("/")
 

@@ -43,6 +43,8 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(monkeypatch, tmp_path):
             "http://example.com",
             "SCHWAB_BASE_URL: must be https:// or a loopback",
         ),
+        ("SCHWAB_BASE_URL", "http://localhost.evil.example", "SCHWAB_BASE_URL: must be https://"),
+        ("SCHWAB_BASE_URL", "http://127.0.0.1@evil.example", "SCHWAB_BASE_URL: must be https://"),
         ("VOLARIS_BARS_1M_DAYS", "0", "VOLARIS_BARS_1M_DAYS: "),
         ("VOLARIS_MARKET_HOURS", "never", "VOLARIS_MARKET_HOURS: "),
     ],
