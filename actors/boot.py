@@ -109,6 +109,8 @@ class Boot:
         self._head: list[psutil.Process] = []
         self._head_session = 0
         self._visited = False  # there may be a root
+        self._visitor: asyncio.subprocess.Process | None = None
+        self._hurried = False
         self._sandbox: subprocess.Popen[bytes] | None = None
         self._api: socket.socket | None = None
 
@@ -134,7 +136,7 @@ class Boot:
                 await self._up()
                 yield self
             finally:
-                await self._down()
+                await self._down_whatever_comes()
 
     async def watch(self) -> None:
         """Keep the head, the sandbox and the database server alive; returns only when cancelled."""
@@ -378,6 +380,7 @@ class Boot:
             start_new_session=True,
             env=self._environment(),
         )
+        self._visitor = visitor
         message = pickle.dumps((verb, self._run["ray"], self._settings))
         await _within(visitor, seconds, failure, message)
 
@@ -395,14 +398,27 @@ class Boot:
 
     # --- down
 
+    async def _down_whatever_comes(self) -> None:
+        """Take everything down to the end; being cancelled meanwhile only ends the patience."""
+        down = asyncio.ensure_future(self._down())
+        while not down.done():
+            try:
+                await asyncio.shield(down)
+            except asyncio.CancelledError:
+                self._say("ending everything now")
+                self._hurried = True
+                if self._visitor is not None and self._visitor.returncode is None:
+                    self._visitor.kill()
+        down.result()
+
     async def _down(self) -> None:
         if self._run.get("state") != "starting":
             self._write_run(state="stopping")
-        if self._visited:
+        if self._visited and not self._hurried:
             self._say("draining the tree")
             with contextlib.suppress(Refused):
                 await self._visit("down", DOWN_WITHIN, "the tree did not drain")
-        await asyncio.to_thread(home.end_leftovers, self._run, 3.0)
+        await asyncio.to_thread(home.end_leftovers, self._run, 0.0 if self._hurried else 3.0)
         if self._embedded:
             with contextlib.suppress(embedded.ServerFailed):
                 await asyncio.to_thread(embedded.stop_server, self._home)

@@ -60,12 +60,9 @@ async def _up(config: Settings, *, sandbox: bool) -> None:
     asked: list[int] = []
 
     def stop(number: int) -> None:
-        asked.append(number)
-        if len(asked) == 1 and task is not None:
+        asked.append(number)  # a second one ends the patience of the drain, not the tidying up
+        if task is not None:
             task.cancel()
-        else:
-            live.say("ending everything now")
-            home.end_leftovers(home.read_run(config.volaris_home))
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)

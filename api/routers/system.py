@@ -20,7 +20,9 @@ async def read_tree(tree: TheTree) -> dict[str, Any]:
 async def read_history(
     tree: TheTree,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    child: Annotated[str | None, Query(examples=["price_ingestor"])] = None,
+    child: Annotated[
+        str | None, Query(pattern="^[a-z_]{1,64}$", examples=["price_ingestor"])
+    ] = None,
 ) -> dict[str, Any]:
     """Return the newest starts and stops: cause, memory, age, gap."""
     return {"history": await tree.within(LOOK_WITHIN * 2).supervisor.history(limit, child)}

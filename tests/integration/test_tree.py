@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -258,6 +259,20 @@ def test_a_boot_program_that_was_killed_is_cleaned_up_after():
         until(lambda: not any(alive(p) for p in members), 20, "something was left behind")
     finally:
         assert other.stop() == []
+
+
+@pytest.mark.parametrize("apart", [0.02, 0.5])
+def test_a_second_signal_is_quick_and_leaves_nothing(apart):
+    other = Running(VOLARIS_JOB__PRICES="2").start()
+    members = other.members()
+    other.process.send_signal(signal.SIGTERM)
+    time.sleep(apart)
+    other.process.send_signal(signal.SIGTERM)
+    other.process.wait(40)
+    assert "everything is stopped" in other.said()
+    assert [process for process in members if alive(process)] == []
+    assert not (other.home / "run" / "run.json").exists()
+    assert other.stop() == []
 
 
 def test_doctor_is_content_here():
