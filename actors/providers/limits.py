@@ -90,5 +90,7 @@ class Limiter:
     def _refuse_late(self, ahead: int, deadline: float) -> None:
         wait = self._wait(ahead)
         if wait > TICK and self._clock() + wait + ROOM > deadline:
-            why = f"the limit of {self.per_minute} requests a minute is spent for {wait:.1f} s"
+            paused = self._paused_until > self._clock()
+            what = "the vendor asked for a pause" if paused else "its limit is spent"
+            why = f"{what} ({self.per_minute} requests a minute): {wait:.1f} s to wait"
             raise RateLimited(self.vendor, why, wait)

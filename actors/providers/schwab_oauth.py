@@ -31,7 +31,7 @@ from actors.providers.http import Tools, Wire
 
 VENDOR = "schwab"
 TOKEN_PATH = "/v1/oauth/token"  # noqa: S105  (a path)
-REMEDY = "run `volaris login schwab`"
+REMEDY = "set SCHWAB_REFRESH_TOKEN to that of a new login, and start again"
 
 LOGIN_LIVES = timedelta(days=7)
 ACCESS_LIVES = 1800.0  # seconds, where the answer does not say
