@@ -1,5 +1,6 @@
 """The root's books: history rows kept until the database has them, and the snapshot in the home."""
 
+import asyncio
 import logging
 import os
 import time
@@ -31,6 +32,7 @@ class Books:
         self._rows: deque[history.Event] = deque(maxlen=HISTORY_BUFFER)
         self._shape: object = None
         self._written_at = 0.0
+        self.waiting = asyncio.Event()  # there are rows that are not stored yet
 
     def record(
         self,
@@ -51,6 +53,7 @@ class Books:
             detail["growth_mb_per_hour"] = round(growth, 1)
         if life.sites:
             detail["sites"] = life.sites
+        self.waiting.set()
         self._rows.append(
             history.Event(
                 id=uuid4(),
@@ -72,6 +75,7 @@ class Books:
 
     async def flush(self, deadline: float) -> None:
         """Store the rows that wait; they leave the buffer only once they are stored."""
+        self.waiting.clear()
         rows = tuple(self._rows)
         if not rows:
             return
@@ -80,6 +84,7 @@ class Books:
                 lambda connection: history.append(connection, rows), deadline=deadline
             )
         except DatabaseAway:
+            self.waiting.set()
             return
         stored = {row.id for row in rows}
         self._rows = deque((r for r in self._rows if r.id not in stored), maxlen=HISTORY_BUFFER)
@@ -106,6 +111,13 @@ class Books:
         except DatabaseAway:
             log.warning("the database is away: restart counters begin at 0")
             return {}
+
+    def generations_of_before(self) -> dict[str, int]:
+        """Return the newest generation by child that the root before us had shown; no name is used twice."""
+        tree = home.read_tree(self._settings.volaris_home)
+        if tree.get("boot") != self._settings.boot_id:
+            return {}
+        return {child["id"]: child["generation"] for child in tree.get("children", ())}
 
     def pids_of_before(self) -> dict[tuple[str, int], tuple[int, str]]:
         """Return (pid, node) by (child, generation) from the snapshot that the root before us left."""

@@ -7,6 +7,7 @@ it dies.  It never imports Ray: its two visits to the cluster are short processe
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -84,9 +85,11 @@ def listen(host: str, port: int, name: str) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as e:
         listener.close()
-        raise Refused(
-            f"cannot listen on {host}:{port} ({e.strerror}); set {name} to another port, 0 for any free one"
-        ) from None
+        if e.errno in (errno.EADDRINUSE, errno.EACCES):
+            remedy = f"set {name} to another port, 0 for any free one"
+        else:
+            remedy = "set VOLARIS_HOST to an address of this machine"
+        raise Refused(f"cannot listen on {host}:{port} ({e.strerror}); {remedy}") from None
     listener.setblocking(False)  # noqa: FBT003
     return listener
 
@@ -477,7 +480,7 @@ def _database_url(dsn: str) -> str:
     try:
         return clean_dsn(dsn)
     except ValueError as e:
-        raise Refused(f"DATABASE_URL: {e}") from None
+        raise Refused(str(e)) from None
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -21,6 +21,7 @@ from actors import home, settings
 from actors.settings import EX_CONFIG, Refused, Settings
 
 NOT_RUNNING = 3
+INTERRUPTED = 130
 DOWN_WITHIN = 120.0
 
 app = typer.Typer(
@@ -38,6 +39,8 @@ def main() -> None:
     except Refused as e:
         print(f"volaris: {e}", file=sys.stderr)
         sys.exit(EX_CONFIG)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 @app.command()
@@ -107,8 +110,16 @@ def status(
     """Show the tree: every child with its memory, its budget, its restarts and why."""
     where = settings.read().volaris_home
     if not home.is_locked(where):
+        left = len(home.leftovers(home.read_run(where)))
         if as_json:
-            print(json.dumps({"running": False, "api": None, "children": []}))
+            body: dict[str, Any] = {"running": False, "api": None, "children": []}
+            body["left_behind"] = left
+            print(json.dumps(body))
+        elif left:
+            print(
+                f"the boot program is gone, but {left} processes of its run live in {where};"
+                " `volaris down` ends them, `volaris up` starts anew"
+            )
         else:
             print(f"nothing is running in {where}")
         sys.exit(NOT_RUNNING)

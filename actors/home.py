@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -23,12 +24,16 @@ import psutil
 from actors.settings import Refused
 
 SOCKET_PATH_LIMIT = 107  # bytes of a unix socket's path on Linux
+PLAIN = re.compile(r"[A-Za-z0-9._/+=@%:,~ -]+")
 RAY_SOCKET_TAIL = 70  # "/session_2026-11-24_05-55-43_303400_1234567/sockets/plasma_store"
 
 
 def short(home: Path, tail: int) -> Path:
-    """Return a folder for sockets: the home, or a private one in /tmp where its path would be too long."""
-    if len(os.fsencode(home)) + tail <= SOCKET_PATH_LIMIT:
+    """Return a folder for sockets: the home, or a private one in /tmp where its path would not do.
+
+    It would not where it is too long for a socket, or holds what Ray's command lines do not survive.
+    """
+    if len(os.fsencode(home)) + tail <= SOCKET_PATH_LIMIT and PLAIN.fullmatch(str(home)):
         return home
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"volaris-{os.getuid()}-{digest}"
@@ -36,7 +41,12 @@ def short(home: Path, tail: int) -> Path:
 
 def private_folder(path: Path) -> Path:
     """Make a folder that only its owner may enter; refuse one that somebody else owns."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise Refused(
+            f"{path} cannot be made ({e.strerror}); set VOLARIS_HOME to a folder of your own"
+        ) from None
     if not _is_ours(path):
         raise Refused(f"{path} belongs to another user; set VOLARIS_HOME to a folder of your own")
     if path.stat().st_mode & 0o077:
@@ -142,15 +152,21 @@ def end(processes: list[psutil.Process], grace: float) -> None:
     psutil.wait_procs(left, timeout=5)
 
 
+def leftovers(run: dict[str, Any]) -> list[psutil.Process]:
+    """Return the living processes of a run's sessions: its Ray and its sandbox."""
+    since = float(run.get("since", 0))
+    sids = [int(sid) for sid in run.get("sessions", ())]
+    return [process for sid in sids for process in session_members(sid, since)]
+
+
 def end_leftovers(run: dict[str, Any], grace: float = 0.0) -> int:
     """End what a run left behind (its Ray session and its sandbox); return how many processes that was.
 
     A new worker can be born while the others are being ended, so it looks again until none is left.
     """
-    since, count = float(run.get("since", 0)), 0
-    sids = [int(sid) for sid in run.get("sessions", ())]
+    count = 0
     for _ in range(10):
-        found = [process for sid in sids for process in session_members(sid, since)]
+        found = leftovers(run)
         if not found:
             break
         count += len(found)

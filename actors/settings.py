@@ -5,6 +5,7 @@ server's address, the sandbox's URLs) and hands the result to every actor, so th
 runs on one and the same set of values.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -141,7 +142,7 @@ def read(**given: Any) -> Settings:
     pydantic-settings is imported here because only the boot program needs it: it would cost every
     actor 4.5 MB.
     """
-    from pydantic_settings import BaseSettings, SettingsConfigDict
+    from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
     class Environment(BaseSettings, Settings):
         model_config = SettingsConfigDict(
@@ -159,3 +160,7 @@ def read(**given: Any) -> Settings:
         first = e.errors()[0]
         name = "__".join(str(part) for part in first["loc"]).upper()
         raise Refused(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+    except SettingsError as e:
+        found = re.search(r'field "(\w+)"', str(e))
+        name = found[1].upper() if found else "a setting"
+        raise Refused(f"{name}: write {name}__<NAME>=value, one setting for each name") from None

@@ -26,7 +26,7 @@ from actors.tree import TREE
 
 LOOK_EVERY = 0.25  # seconds
 SLEPT = 2.0  # seconds between two looks that mean this process itself did not run
-FLUSH_EVERY = 2.0
+FLUSH_PAUSE = 0.2  # between two writes of history
 TELL_WITHIN = 3.0  # below `runtime.CONTROL_WITHIN`, the patience of whoever asks
 
 log = logging.getLogger("volaris.supervisor")
@@ -284,6 +284,9 @@ class Supervisor:
                 charge.restarts, charge.replacements = before.restarts, before.replacements
                 charge.last_exit_cause, charge.last_exit_at = before.last_cause, before.last_at
                 charge.generation = before.generation
+        for child, generation in self._books.generations_of_before().items():
+            if charge := self._charges.get(child):
+                charge.generation = max(charge.generation, generation)
         pids = self._books.pids_of_before()
         for process in await runtime.roll_call():
             charge = self._charges.get(process.child)
@@ -314,8 +317,9 @@ class Supervisor:
 
     async def _keep_history(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_EVERY)
+            await self._books.waiting.wait()
             await self._books.flush(deadline=20.0)
+            await asyncio.sleep(FLUSH_PAUSE)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

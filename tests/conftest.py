@@ -1,4 +1,4 @@
-"""One PostgreSQL for all tests, and a migrated database of its own for each test that asks for one."""
+"""One PostgreSQL for all tests with a migrated database for each that asks, and a whole tree for a module."""
 
 import asyncio
 import itertools
@@ -13,6 +13,7 @@ import pytest
 from actors.store import embedded
 from actors.store.database import Database
 from actors.store.migrate import migrate
+from tests.running import Running
 
 SHM = Path("/dev/shm")
 NUMBERS = itertools.count(1)
@@ -80,3 +81,14 @@ async def database(database_dsn):
     taken = pool.get_size() - pool.get_idle_size() if pool else 0
     await database.close()
     assert taken == 0
+
+
+@pytest.fixture(scope="module")
+def tree():
+    """Give a tree in the sandbox that refreshes every two seconds; nothing of it may outlive the test."""
+    running = Running(VOLARIS_JOB__PRICES="2")
+    try:
+        yield running.start()
+    finally:
+        left = running.stop()
+    assert left == []

@@ -38,6 +38,7 @@ ACCESS_LIVES = 1800.0  # seconds, where the answer does not say
 RENEW_EARLY, RENEW_NOW = timedelta(seconds=120), timedelta(seconds=60)  # before the end
 RENEW_WITHIN = 15.0  # seconds for the token host, whoever is waiting
 PAUSE_AFTER_FAULT = 5.0  # seconds the token host is left alone after it failed
+FIRST_PAUSE = 15.0  # seconds after the keys were refused once; it doubles with each time
 PAUSE_AFTER_REFUSAL = 600.0  # and after it refused the login: only a person can change that
 LOOK_EVERY = 10.0  # seconds between looks into the store while a person is waited for
 REFUSED_TWICE = (
@@ -191,6 +192,7 @@ class OAuth:
         self._look_at_store_at = self._clock()
         self._fault: ProviderError | None = None  # of the last renewal
         self._fault_until = self._look_again_at = self._clock()
+        self._denials = 0  # in a row
         self._refused: str | None = None  # the access token the data host refused last
         self._refused_at: float | None = None
         self._work: asyncio.Task[None] | None = None
@@ -315,13 +317,18 @@ class OAuth:
             return  # another process has renewed it
         try:
             await self._refresh()
-        except (LoginNeeded, Denied) as e:
+        except LoginNeeded as e:
             self._leave_alone(e, PAUSE_AFTER_REFUSAL)
+            raise
+        except Denied as e:
+            # One refusal of the keys may be the vendor's own fault; many in a row are not.
+            self._leave_alone(e, min(FIRST_PAUSE * 2 ** min(self._denials, 6), PAUSE_AFTER_REFUSAL))
+            self._denials += 1
             raise
         except Unavailable as e:
             self._leave_alone(e, e.retry_after or PAUSE_AFTER_FAULT)
             raise
-        self._fault = None
+        self._fault, self._denials = None, 0
         self._save_soon()
 
     async def _hold_off(self) -> None:

@@ -192,6 +192,17 @@ def clean_dsn(dsn: str) -> str:
         raise ValueError(
             f"DATABASE_URL must start with postgresql://, was {parts.scheme or 'a text without ://'}"
         )
+    try:
+        well = parts.hostname is not None or "host=" in parts.query
+        _ = parts.port
+    except ValueError:
+        well = False
+    if not well or parts.fragment:
+        # Said without the text: what stands there may be a piece of the password.
+        raise ValueError(
+            "DATABASE_URL must be postgresql://user:password@host:port/name; write # / ? @ : in the"
+            " password as %23 %2F %3F %40 %3A"
+        )
     query = parts.query
     if (
         "channel_binding" in query
@@ -211,7 +222,10 @@ async def check(dsn: str) -> str:
         raise Refused(str(e)) from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, *FAULTS) as e:
         if curable(e):
-            raise DatabaseAway(f"the database does not answer, {type(e).__name__}") from None
+            where = urlsplit(dsn).hostname or "its socket"
+            raise DatabaseAway(
+                f"no database answers at {where} ({e.__class__.__name__}); is it running, is the name right?"
+            ) from None
         raise Refused(f"the database refuses us, it said {type(e).__name__}: {e}") from None
     try:
         found = connection.get_server_version()

@@ -194,6 +194,10 @@ def test_a_taken_port_is_refused_with_its_setting():
         ({"DATABASE_URL": "postgresql://u@127.0.0.1:9/x"}, (), "DATABASE_URL: "),
         ({"VOLARIS_JOB__PRICSE": "1"}, (), "there is no such job"),
         ({"SCHWAB_BASE_URL": "http://10.0.0.1"}, (), "SCHWAB_BASE_URL"),
+        ({"VOLARIS_BUDGET": "foo"}, (), "VOLARIS_BUDGET: write VOLARIS_BUDGET__<NAME>=value"),
+        ({"VOLARIS_HOST": "192.0.2.77"}, (), "set VOLARIS_HOST to an address of this machine"),
+        ({"DATABASE_URL": "postgresql://u:sec#ret@h/d"}, (), "DATABASE_URL must be postgresql://"),
+        ({"RAY_ADDRESS": "127.0.0.1:1"}, (), "RAY_ADDRESS: no Ray head answers at 127.0.0.1:1"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_sentence_and_leaves_nothing(env, args, said):
@@ -205,6 +209,7 @@ def test_what_cannot_work_is_refused_with_a_sentence_and_leaves_nothing(env, arg
     assert refused.returncode == 78, refused.stderr
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert "sec" not in refused.stderr.replace("second", "")
     assert left == []
 
 
@@ -255,6 +260,9 @@ def test_a_boot_program_that_was_killed_is_cleaned_up_after():
         other.process.kill()
         other.process.wait()
         assert any(alive(process) for process in members)
+        told = other.run("status", check=False)
+        assert told.returncode == 3
+        assert "the boot program is gone" in told.stdout
         other.run("down")
         until(lambda: not any(alive(p) for p in members), 20, "something was left behind")
     finally:

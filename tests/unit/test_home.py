@@ -1,6 +1,7 @@
 """The home: closed to others, and no link of somebody else's is followed when it is cleared."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +27,14 @@ def test_a_planted_link_is_refused_and_nothing_behind_it_is_deleted(tmp_path, mo
     assert (victim / "ray" / "precious").exists()
     with pytest.raises(Refused, match="belongs to another user"):
         home.private_folder(link)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "/etc/passwd/x", "/proc/nope"])
+def test_a_home_that_cannot_be_made_is_a_sentence(name):
+    with pytest.raises(Refused, match="set VOLARIS_HOME to a folder of your own"):
+        home.private_folder(Path(name))
+
+
+@pytest.mark.parametrize(("path", "plain"), [("/a b/c", True), ("/q'uote", False), ("/ü", False)])
+def test_ray_gets_a_plain_path(path, plain):
+    assert (home.short(Path(path), 10) == Path(path)) is plain
