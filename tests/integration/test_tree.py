@@ -190,7 +190,7 @@ def test_a_taken_port_is_refused_with_its_setting():
     [
         ({"VOLARIS_MEMORY_MB": "512"}, (), "the tree needs"),
         ({}, ("--no-sandbox",), "no market-data key is set"),
-        ({"DATABASE_URL": "mysql://x"}, (), "DATABASE_URL: "),
+        ({"DATABASE_URL": "mysql://x"}, (), "DATABASE_URL must start with postgresql://"),
         ({"DATABASE_URL": "postgresql://u@127.0.0.1:9/x"}, (), "DATABASE_URL: "),
         ({"VOLARIS_JOB__PRICSE": "1"}, (), "there is no such job"),
         ({"SCHWAB_BASE_URL": "http://10.0.0.1"}, (), "SCHWAB_BASE_URL"),
