@@ -118,7 +118,7 @@ async def test_the_server_is_checked_before_it_is_used(database_dsn):
     with pytest.raises(Refused, match="the database refuses us, it said InvalidCatalogNameError"):
         await check(database_dsn.replace("/t", "/nobody", 1))
     with pytest.raises(
-        DatabaseAway, match="no database answers at its socket \(FileNotFoundError\)"
+        DatabaseAway, match=r"no database answers at its socket \(FileNotFoundError\)"
     ):
         await check("postgresql://me:secret@/db?host=/nowhere")
     with pytest.raises(Refused, match="must start with postgresql://, was mysql"):
