@@ -146,6 +146,8 @@ class Supervisor:
         before = charge.judged
         charge.judged, actions = step(charge.spec, before, seen, time.monotonic())
         after = charge.judged
+        if after.phase is not before.phase:
+            self._wake.set()  # what is next may be due at once: it must not wait for the next look
         if after.phase is not before.phase and {after.phase, before.phase} != SERVING:
             charge.since = datetime.now(UTC)
             self._moved.set()

@@ -57,23 +57,20 @@ class Caller(threading.Thread):
         return len(self.took) - first, len(self.failed) - failed, longest
 
 
-def bare(times):
+def bare():
     """Return the seconds from the order of an empty actor to its first answer."""
 
     import ray
 
-    @ray.remote(num_cpus=0)
     class Empty:
         async def answer(self):
             return os.getpid()
 
-    took = []
-    for _ in range(times):
-        began = time.monotonic()
-        actor = Empty.remote()
-        ray.get(actor.answer.remote())
-        took.append(time.monotonic() - began)
-        ray.kill(actor)
+    began = time.monotonic()
+    actor = ray.remote(num_cpus=0)(Empty).remote()
+    ray.get(actor.answer.remote(), timeout=60)
+    took = time.monotonic() - began
+    ray.kill(actor)
     return took
 
 
@@ -124,15 +121,17 @@ def main():
             wire.blow(VICTIM, blows.leak, 70, 0.2)
             settled(before, pid)
 
+        minimum = []
+
         def kill():
             before, pid = generation(), tree.pids()[VICTIM]
             os.kill(pid, signal.SIGKILL)
             settled(before, pid)
+            minimum.append(bare())  # in turn with the kills, so that both meet the same machine
             time.sleep(0.3)
 
         answers, failed, longest = caller.through(relieve, options.reliefs)
         killed_answers, killed_failed, recovery = caller.through(kill, options.kills)
-        minimum = bare(max(options.kills, 20))
     finally:
         if wire is not None:
             caller.stop.set()
