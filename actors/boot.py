@@ -467,12 +467,19 @@ async def _reach(address: str) -> None:
     writer.close()
 
 
+OTHERS = ("tiingo", "alpaca", "polygon", "finnhub", "databento")  # those with a plain key
+
+
 def _sandbox_settings(given: Settings, url: str) -> dict[str, Any]:
     return {
         "schwab_base_url": f"{url}/schwab",
         "schwab_app_key": SecretStr("sandbox-app-key"),
         "schwab_secret_key": given.schwab_secret_key or SecretStr("sandbox-secret-key"),
         "schwab_refresh_token": given.schwab_refresh_token or SecretStr("sandbox-refresh-token"),
+        **{f"{vendor}_base_url": f"{url}/{vendor}" for vendor in OTHERS},
+        **{f"{vendor}_api_key": SecretStr(f"sandbox-{vendor}-key") for vendor in OTHERS},
+        "alpaca_trading_url": f"{url}/alpaca",
+        "alpaca_api_secret": SecretStr("sandbox-alpaca-secret"),
     }
 
 

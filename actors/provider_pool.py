@@ -227,14 +227,14 @@ class ProviderPool:
     ) -> tuple[Bar, ...]:
         by = self._clock() + self._deadline
         try:
-            bars = await self._tried(
-                desk, lambda: desk.provider.bars(symbol, timeframe, start, end, by), by
+            page = await self._tried(
+                desk, lambda: desk.provider.bars((symbol,), timeframe, start, end, by), by
             )
         except ProviderError as e:
             self._failed(desk, e)
             raise
         self._answered(desk)
-        return bars
+        return page.bars
 
     async def _tried(self, desk: Desk, ask: Callable[[], Awaitable[T]], end: float) -> T:
         """Return the answer, after as many tries as can help and the deadline allows."""

@@ -85,7 +85,23 @@ class Settings(BaseModel):
     schwab_secret_key: Secret = None
     schwab_refresh_token: Secret = None
     schwab_redirect_uri: str = "https://127.0.0.1:8182/"
-    schwab_per_minute: int = Field(120, ge=1, le=10_000)
+    tiingo_base_url: BaseUrl = "https://api.tiingo.com"
+    tiingo_api_key: Secret = None
+    alpaca_base_url: BaseUrl = "https://data.alpaca.markets"
+    alpaca_trading_url: BaseUrl = "https://paper-api.alpaca.markets"  # clock, calendar, contracts
+    alpaca_api_key: Secret = None
+    alpaca_api_secret: Secret = None
+    alpaca_feed: Literal["iex", "sip", "delayed_sip"] = "iex"
+    polygon_base_url: BaseUrl = "https://api.massive.com"
+    polygon_api_key: Secret = None
+    finnhub_base_url: BaseUrl = "https://finnhub.io"
+    finnhub_api_key: Secret = None
+    databento_base_url: BaseUrl = "https://hist.databento.com"
+    databento_api_key: Secret = None
+    databento_dataset: str = Field("EQUS.MINI", pattern=r"^[A-Z]{3,5}\.[A-Z0-9]{2,12}$")
+    # VOLARIS_LIMIT__<VENDOR>="50/h 1000/day 1GB/month"; VOLARIS_PREFER__<KIND>=schwab,alpaca
+    volaris_limit: dict[str, str] = {}
+    volaris_prefer: dict[str, str] = {}
 
     # Settled by the boot program, not by the environment
     boot_id: str = Field("", exclude=True, validation_alias="settled_boot_id")
@@ -97,7 +113,7 @@ class Settings(BaseModel):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
-    @field_validator("volaris_budget", "volaris_job")
+    @field_validator("volaris_budget", "volaris_job", "volaris_limit", "volaris_prefer")
     @classmethod
     def _lower(cls, table: dict[str, str]) -> dict[str, str]:
         return {name.lower(): value for name, value in table.items()}
@@ -130,10 +146,24 @@ class Settings(BaseModel):
         """Tell whether market hours are to be ignored (the sandbox's market never closes)."""
         return (self.volaris_market_hours or ("always" if self.sandbox_url else "nyse")) == "always"
 
+    def limits_of(self, vendor: str, usual: str) -> str:
+        """Return the limits of a vendor's plan: `VOLARIS_LIMIT__<VENDOR>`, or the usual ones."""
+        return self.volaris_limit.get(vendor, usual)
+
     @property
     def has_vendor_keys(self) -> bool:
         """Tell whether any market-data vendor can be asked."""
-        return self.schwab_app_key is not None
+        return any(
+            key is not None
+            for key in (
+                self.schwab_app_key,
+                self.tiingo_api_key,
+                self.alpaca_api_key,
+                self.polygon_api_key,
+                self.finnhub_api_key,
+                self.databento_api_key,
+            )
+        )
 
 
 def read(**given: Any) -> Settings:

@@ -22,9 +22,9 @@ from sandbox.faults import Fault, Faults
 from sandbox.gate import Gate, Requests
 from sandbox.market import Market
 from sandbox.schwab import Schwab
-from sandbox.schwab_wire import error_answer
 
 UNUSABLE = 78  # EX_CONFIG
+DOORS = (Schwab,)  # a vendor each: its name, its routes, and its words for an error status
 
 
 class Unservable(Exception):
@@ -42,11 +42,11 @@ def build(
     market, rules, requests = Market(seed, hours), Faults(seed, faults), Requests(clock.now)
     control = Control(market, clock, rules, requests)
     console = Console(market, clock, rules, requests, control)
-    vendor = Schwab(market, clock)
+    doors = [door(market, clock) for door in DOORS]
     market.year(market.quotes(clock.ms()).moment.day)  # warm before the first request
-    routes = [*console.routes(), *control.routes(), vendor.routes()]
+    routes = [*console.routes(), *control.routes(), *(door.routes() for door in doors)]
     site = Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _nowhere})
-    return Gate(site, rules, requests, {"schwab": error_answer})
+    return Gate(site, rules, requests, {door.name: door.error_answer for door in doors})
 
 
 async def _nowhere(_: Request, error: Exception) -> Response:

@@ -27,6 +27,7 @@ from sandbox.schwab_wire import (
     cusip,
     described,
     dumped,
+    error_answer,
     error_body,
     headers,
     spelled,
@@ -41,6 +42,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 class Schwab:
     """Schwab, as far as the sandbox speaks for it."""
+
+    name = "schwab"
+    error_answer = staticmethod(error_answer)
 
     def __init__(self, market: Market, clock: Clock) -> None:
         self._market, self._clock = market, clock

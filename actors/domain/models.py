@@ -11,9 +11,10 @@ from enum import StrEnum
 
 
 class Timeframe(StrEnum):
-    """The bar lengths that are stored; the names are data, never rename one."""
+    """The bar lengths there are; 1m and 1d are stored.  The names are data, never rename one."""
 
     MINUTE = "1m"
+    FIVE_MINUTES = "5m"
     DAY = "1d"
 
 
@@ -54,7 +55,7 @@ class QuoteBatch:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One 1-minute or daily bar; `at` is the start of the minute, or midnight UTC of the date."""
+    """One bar; `at` is its start in time, or midnight UTC of the date where it is a daily one."""
 
     symbol: str
     at: datetime
@@ -65,6 +66,118 @@ class Bar:
     volume: int
     source: str
     polled: bool = False  # built from polled quotes, so its high and low are of what was seen
+
+
+@dataclass(frozen=True, slots=True)
+class BarPage:
+    """One answer's bars, by symbol and then time; `next` asks for the rest, None where this was all."""
+
+    bars: tuple[Bar, ...]
+    next: str | None = None
+    unknown: tuple[str, ...] = ()  # the vendor says there is no such symbol
+
+
+class Ranking(StrEnum):
+    """What a list of movers is sorted by."""
+
+    GAINERS = "gainers"
+    LOSERS = "losers"
+    ACTIVE = "active"  # shares traded
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """One row of a list of movers."""
+
+    symbol: str
+    last: float
+    change: float | None = None  # dollars since the previous close
+    change_percent: float | None = None
+    volume: int | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Movers:
+    """The symbols that moved or traded most, the first one most."""
+
+    ranking: Ranking
+    at: datetime
+    source: str
+    rows: tuple[Mover, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a company or fund is, and its standing figures; money in dollars, yields in percent."""
+
+    symbol: str
+    at: datetime  # when it was asked, where the vendor gives no time
+    source: str
+    name: str | None = None
+    exchange: str | None = None
+    sector: str | None = None
+    industry: str | None = None
+    country: str | None = None
+    website: str | None = None
+    description: str | None = None
+    listed: date | None = None
+    employees: int | None = None
+    market_cap: float | None = None
+    shares_outstanding: float | None = None
+    average_volume: float | None = None  # shares a day, of the vendor's own span
+    beta: float | None = None
+    pe: float | None = None
+    eps: float | None = None
+    dividend_yield: float | None = None
+    dividend_ex: date | None = None  # the next ex-date, or the last where only that is told
+    high_52w: float | None = None
+    low_52w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One piece of news; `sentiment` is positive, neutral or negative where the vendor judges it."""
+
+    id: str  # unique within its source
+    at: datetime  # published
+    source: str  # the vendor
+    headline: str
+    url: str
+    publisher: str | None = None
+    summary: str | None = None
+    symbols: tuple[str, ...] = ()
+    sentiment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earnings:
+    """One company's report: planned, or with what it said; `hour` is bmo, amc or dmh where known."""
+
+    symbol: str
+    day: date
+    source: str
+    hour: str | None = None
+    quarter: int | None = None
+    year: int | None = None
+    eps_estimate: float | None = None
+    eps_actual: float | None = None
+    revenue_estimate: float | None = None
+    revenue_actual: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """How many analysts said what in one month."""
+
+    symbol: str
+    month: date  # its first day
+    source: str
+    strong_buy: int
+    buy: int
+    hold: int
+    sell: int
+    strong_sell: int
 
 
 @dataclass(frozen=True, slots=True)

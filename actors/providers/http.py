@@ -49,6 +49,10 @@ class Tools:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
+    def limiter(self, vendor: str, limits: str) -> Limiter:
+        """Return a limiter that keeps `limits`, such as "120/min"."""
+        return Limiter(vendor, limits, clock=self.clock, sleep=self.sleep)
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -22,11 +22,12 @@ class Limiter:
     def __init__(
         self,
         vendor: str,
-        per_minute: int,
+        limits: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        per_minute = int(limits.removesuffix("/min"))
         self.vendor, self.per_minute = vendor, per_minute
         self.total = 0  # requests since the start
         self._clock, self._sleep = clock, sleep

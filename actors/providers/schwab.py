@@ -5,25 +5,31 @@ wire is right.  The OAuth half is in `schwab_oauth`.
 """
 
 import html
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
-from actors.domain.models import Bar, Quote, QuoteBatch, Timeframe
+from actors.domain.models import Bar, BarPage, Quote, QuoteBatch, Timeframe
 from actors.domain.symbols import spelled
 from actors.providers.base import Denied, Malformed, ProviderError, Unavailable, Unsupported
 from actors.providers.http import Tools, Wire
-from actors.providers.limits import Limiter
 from actors.providers.schwab_oauth import VENDOR, Account, OAuth
+from actors.providers.values import (
+    count,
+    mapping,
+    moment,
+    number,
+    or_long_ago,
+    plain,
+    price,
+    traded,
+)
+from actors.providers.vendor import Kind
 from actors.settings import Settings
 
 DATA = "/marketdata/v1"
 CHICAGO = ZoneInfo("America/Chicago")  # daily bars are stamped at midnight there
-NO_VALUE = -999.0
-LATEST_MS = 4_102_444_800_000  # 2100; a later time is a fault, and would never be superseded
-LARGEST_COUNT = 2**63 - 1  # what PostgreSQL's bigint holds
 NAME_LENGTH = 200
 DETAIL_LENGTH = 200
 
@@ -33,10 +39,13 @@ class Schwab:
 
     name: ClassVar = VENDOR
     needs: ClassVar = ("SCHWAB_APP_KEY", "SCHWAB_SECRET_KEY")
+    sells: ClassVar = frozenset({Kind.QUOTES, Kind.BARS})
+    limits: ClassVar = "120/min"
     batch: ClassVar = 500  # 501 are refused: "Search combination should not exceed 500."
+    bars_batch: ClassVar = 1
 
-    def __init__(self, account: Account, per_minute: int, tools: Tools) -> None:
-        self.limiter = Limiter(VENDOR, per_minute, clock=tools.clock, sleep=tools.sleep)
+    def __init__(self, account: Account, limits: str, tools: Tools) -> None:
+        self.limiter = tools.limiter(VENDOR, limits)
         self._wire = Wire(VENDOR, account.base_url, self.limiter, tools)
         self.oauth = OAuth(self._wire, account, tools)
 
@@ -53,7 +62,7 @@ class Schwab:
             refresh_token=token.get_secret_value() if token else None,
             base_url=settings.schwab_base_url,
         )
-        return cls(account, settings.schwab_per_minute, tools)
+        return cls(account, settings.limits_of(VENDOR, cls.limits), tools)
 
     @property
     def login_expires_at(self) -> datetime | None:
@@ -75,14 +84,21 @@ class Schwab:
         return parse_quotes(body, symbols)
 
     async def bars(
-        self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime, deadline: float
-    ) -> tuple[Bar, ...]:
-        """Return the bars that start in [start, end), oldest first; minutes of regular hours only."""
+        self,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        deadline: float,
+        page: str | None = None,  # noqa: ARG002  (an answer is always whole)
+    ) -> BarPage:
+        """Return one symbol's bars that start in [start, end); minutes of regular hours only."""
+        [symbol] = symbols
         if timeframe is Timeframe.DAY and _date_from(start) >= _date_from(end):
-            return ()  # no midnight between them
+            return BarPage(())  # no midnight between them
         body = await self._get("/pricehistory", build_bars(symbol, timeframe, start, end), deadline)
         bars = parse_bars(body, symbol, timeframe)
-        return tuple(bar for bar in bars if start <= bar.at < end)
+        return BarPage(tuple(bar for bar in bars if start <= bar.at < end))
 
     async def _get(self, path: str, params: Mapping[str, str], deadline: float) -> Any:
         refused = None
@@ -117,8 +133,13 @@ def build_quotes(symbols: Sequence[str]) -> dict[str, str]:
 
 def build_bars(symbol: str, timeframe: Timeframe, start: datetime, end: datetime) -> dict[str, str]:
     """Return the query for one symbol's bars that start in [start, end)."""
-    query = {"symbol": spelled(symbol, VENDOR), "frequency": "1", "needExtendedHoursData": "false"}
-    if timeframe is Timeframe.MINUTE:
+    minutes = "5" if timeframe is Timeframe.FIVE_MINUTES else "1"
+    query = {
+        "symbol": spelled(symbol, VENDOR),
+        "frequency": minutes,
+        "needExtendedHoursData": "false",
+    }
+    if timeframe is not Timeframe.DAY:
         return query | {
             "periodType": "day",
             "frequencyType": "minute",
@@ -145,7 +166,7 @@ def refusal(status: int, body: Any) -> ProviderError | None:
                 VENDOR, f"its gateway gave up on an answer that is too big ({status})"
             )
         case {"errors": [{"detail": str(detail)}, *_]} if status == 400:
-            return Unsupported(VENDOR, f"refused the request: {_plain(detail, DETAIL_LENGTH)}")
+            return Unsupported(VENDOR, f"refused the request: {plain(detail, DETAIL_LENGTH)}")
     return None
 
 
@@ -178,9 +199,12 @@ def parse_quote(entry: Any, symbol: str) -> Quote:
     A price at which something traded is never zero: before the first trade of a day Schwab says 0.
     A bid or ask of zero is real.  `closePrice` is the previous close.
     """
-    entry, quote = _object(entry, "entry"), _object(_object(entry, "entry").get("quote"), "quote")
+    entry, quote = (
+        mapping(VENDOR, entry, "entry"),
+        mapping(VENDOR, mapping(VENDOR, entry, "entry").get("quote"), "quote"),
+    )
     reference, regular = entry.get("reference"), entry.get("regular")
-    told = max((_moment(quote.get(key)) for key in ("quoteTime", "tradeTime")), key=_or_long_ago)
+    told = max((moment(quote.get(key)) for key in ("quoteTime", "tradeTime")), key=or_long_ago)
     if told is None:
         raise Malformed(VENDOR, "it has neither a quoteTime nor a tradeTime")
     description = reference.get("description") if isinstance(reference, Mapping) else None
@@ -188,25 +212,25 @@ def parse_quote(entry: Any, symbol: str) -> Quote:
         symbol=symbol,
         at=told,
         source=VENDOR,
-        last=_traded(quote.get("lastPrice")),
-        bid=_price(quote.get("bidPrice")),
-        ask=_price(quote.get("askPrice")),
-        bid_size=_count(quote.get("bidSize")),
-        ask_size=_count(quote.get("askSize")),
-        open=_traded(quote.get("openPrice")),
-        high=_traded(quote.get("highPrice")),
-        low=_traded(quote.get("lowPrice")),
-        close=_traded(regular.get("regularMarketLastPrice"))
+        last=traded(quote.get("lastPrice")),
+        bid=price(quote.get("bidPrice")),
+        ask=price(quote.get("askPrice")),
+        bid_size=count(quote.get("bidSize")),
+        ask_size=count(quote.get("askSize")),
+        open=traded(quote.get("openPrice")),
+        high=traded(quote.get("highPrice")),
+        low=traded(quote.get("lowPrice")),
+        close=traded(regular.get("regularMarketLastPrice"))
         if isinstance(regular, Mapping)
         else None,
-        previous_close=_traded(quote.get("closePrice")),
-        volume=_count(quote.get("totalVolume")),
-        change=_number(quote.get("netChange")),
-        change_percent=_number(quote.get("netPercentChange")),
-        high_52w=_traded(quote.get("52WeekHigh")),
-        low_52w=_traded(quote.get("52WeekLow")),
+        previous_close=traded(quote.get("closePrice")),
+        volume=count(quote.get("totalVolume")),
+        change=number(quote.get("netChange")),
+        change_percent=number(quote.get("netPercentChange")),
+        high_52w=traded(quote.get("52WeekHigh")),
+        low_52w=traded(quote.get("52WeekLow")),
         delayed=entry.get("realtime") is False,
-        name=_plain(html.unescape(description), NAME_LENGTH) or None
+        name=plain(html.unescape(description), NAME_LENGTH) or None
         if isinstance(description, str)
         else None,
     )
@@ -230,15 +254,13 @@ def parse_bars(body: Any, symbol: str, timeframe: Timeframe) -> tuple[Bar, ...]:
 def _bar(candle: Any, symbol: str, timeframe: Timeframe) -> Bar | None:
     if not isinstance(candle, Mapping):
         return None
-    at = _moment(candle.get("datetime"))
-    opened, high, low, close = (
-        _traded(candle.get(key)) for key in ("open", "high", "low", "close")
-    )
+    at = moment(candle.get("datetime"))
+    opened, high, low, close = (traded(candle.get(key)) for key in ("open", "high", "low", "close"))
     if at is None or opened is None or high is None or low is None or close is None or low > high:
         return None
     if timeframe is Timeframe.DAY:
         at = datetime.combine(at.astimezone(CHICAGO).date(), time(), UTC)
-    volume = _count(candle.get("volume")) or 0
+    volume = count(candle.get("volume")) or 0
     return Bar(symbol, at, opened, high, low, close, volume, VENDOR)
 
 
@@ -248,54 +270,6 @@ def _explains(body: Mapping[str, Any], asked: int) -> bool:
         case {"errors": {"invalidSymbols": [_, *_]}}:
             return True
     return asked == 0 or (asked == 1 and not body)
-
-
-def _object(value: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise Malformed(VENDOR, f"its {what} is an object, was {type(value).__name__}")
-    return value
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number; every way of saying "no value" (-999, NaN, "NaN", null) is None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and number != NO_VALUE else None
-
-
-def _price(value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and number >= 0 else None
-
-
-def _traded(value: Any) -> float | None:
-    return _price(value) or None
-
-
-def _count(value: Any) -> int | None:
-    number = _price(value)
-    return int(value) if number is not None and number <= LARGEST_COUNT else None
-
-
-def _moment(value: Any) -> datetime | None:
-    """Return a time told in epoch milliseconds; 0 is "never"."""
-    ms = _price(value)
-    if not ms or ms > LATEST_MS:
-        return None
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(ms))
-
-
-def _or_long_ago(at: datetime | None) -> datetime:
-    return at or datetime.min.replace(tzinfo=UTC)
-
-
-def _plain(text: str, length: int) -> str:
-    """Return a vendor's text as one line of printable characters (PostgreSQL takes no NUL)."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
 
 
 def _ms(at: datetime) -> int:

@@ -1,6 +1,6 @@
 """Stand-ins for the contract suites: vendors behind a MockTransport, and a token store in memory.
 
-A new vendor adds its double to `DOUBLES` and inherits both suites.
+Only logins need one: what a plain key does is asked of the sandbox, in `test_vendors`.
 """
 
 import asyncio

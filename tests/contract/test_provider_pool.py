@@ -64,7 +64,9 @@ class Scene:
         if not real_time:
             clocks = {"now": self.clock.now, "clock": self.clock.clock, "sleep": self.clock.sleep}
         pool = ProviderPool(
-            settings_of(self.double, self.home, **{"schwab_per_minute": 10_000, **given}),
+            settings_of(
+                self.double, self.home, **{"volaris_limit": {"schwab": "10000/min"}, **given}
+            ),
             None,
             tokens=self.tokens,
             transport=self.double.transport,
@@ -280,7 +282,7 @@ async def test_p04_nothing_at_all_is_an_error(scene: Scene) -> None:
 
 
 async def test_p05_the_limit_holds_whatever_is_asked_at_once(scene: Scene) -> None:
-    pool = await scene.pool(schwab_per_minute=120, deadline=1e6)
+    pool = await scene.pool(volaris_limit={"schwab": "120/min"}, deadline=1e6)
     sent: list[float] = []
     plain = scene.double._quotes
 
@@ -297,7 +299,7 @@ async def test_p05_the_limit_holds_whatever_is_asked_at_once(scene: Scene) -> No
 
 
 async def test_p05_a_spent_limit_is_told(scene: Scene) -> None:
-    pool = await scene.pool(schwab_per_minute=60, real_time=True)
+    pool = await scene.pool(volaris_limit={"schwab": "60/min"}, real_time=True)
     asks = [asyncio.create_task(pool.quotes([symbol])) for symbol in UNIVERSE[:40]]
     await asyncio.sleep(0.05)
     assert (await schwab(pool)).state is VendorState.LIMITED
@@ -306,7 +308,7 @@ async def test_p05_a_spent_limit_is_told(scene: Scene) -> None:
 
 
 async def test_p05_who_cannot_be_served_in_time_hears_it_at_once(scene: Scene) -> None:
-    pool = await scene.pool(schwab_per_minute=60)
+    pool = await scene.pool(volaris_limit={"schwab": "60/min"})
     answers = await asyncio.gather(
         *(pool.quotes([symbol]) for symbol in UNIVERSE[:100]), return_exceptions=True
     )

@@ -65,7 +65,7 @@ async def send(limiter: Limiter, clock: Clock, sent: list[float], wait: float = 
 def test_no_minute_holds_more_than_the_limit(per_minute: int, waits: list[float]) -> None:
     async def scenario() -> None:
         clock, sent = Clock(), list[float]()
-        limiter = Limiter("x", per_minute, clock=clock, sleep=clock.sleep)
+        limiter = Limiter("x", f"{per_minute}/min", clock=clock, sleep=clock.sleep)
         work = [asyncio.create_task(send(limiter, clock, sent, wait)) for wait in waits]
         await clock.run(*work)
         assert len(sent) == len(waits) == limiter.total
@@ -76,7 +76,7 @@ def test_no_minute_holds_more_than_the_limit(per_minute: int, waits: list[float]
 
 async def test_a_burst_goes_at_once_and_the_rest_in_a_trickle() -> None:
     clock, sent = Clock(), list[float]()
-    limiter = Limiter("x", 120, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "120/min", clock=clock, sleep=clock.sleep)
     await clock.run(*(asyncio.create_task(send(limiter, clock, sent)) for _ in range(120)))
     assert sent.count(100.0) == 10
     assert sent[-1] - 100.0 <= WINDOW
@@ -86,7 +86,7 @@ async def test_a_burst_goes_at_once_and_the_rest_in_a_trickle() -> None:
 
 async def test_first_come_first_served() -> None:
     clock, order = Clock(), list[int]()
-    limiter = Limiter("x", 60, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "60/min", clock=clock, sleep=clock.sleep)
 
     async def numbered(n: int) -> None:
         await limiter.slot(FOREVER)
@@ -98,7 +98,7 @@ async def test_first_come_first_served() -> None:
 
 async def test_who_cannot_have_a_turn_in_time_hears_it_at_once() -> None:
     clock = Clock()
-    limiter = Limiter("x", 1, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "1/min", clock=clock, sleep=clock.sleep)
     await limiter.slot(FOREVER)
     with pytest.raises(RateLimited, match="1 requests a minute") as caught:
         await limiter.slot(clock.now + 30)
@@ -108,7 +108,7 @@ async def test_who_cannot_have_a_turn_in_time_hears_it_at_once() -> None:
 
 async def test_a_turn_just_before_the_deadline_is_none() -> None:
     clock = Clock()
-    limiter = Limiter("x", 60, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "60/min", clock=clock, sleep=clock.sleep)
     for _ in range(5):
         await limiter.slot(clock.now)  # a free turn needs no time
     with pytest.raises(RateLimited):
@@ -117,7 +117,7 @@ async def test_a_turn_just_before_the_deadline_is_none() -> None:
 
 async def test_the_queue_before_you_counts() -> None:
     clock, sent = Clock(), list[float]()
-    limiter = Limiter("x", 60, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "60/min", clock=clock, sleep=clock.sleep)
     crowd = [asyncio.create_task(send(limiter, clock, sent)) for _ in range(60)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited):
@@ -128,7 +128,7 @@ async def test_the_queue_before_you_counts() -> None:
 
 async def test_a_pause_holds_everybody_and_ends_without_a_burst() -> None:
     clock, sent = Clock(), list[float]()
-    limiter = Limiter("x", 120, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "120/min", clock=clock, sleep=clock.sleep)
     limiter.pause(60)
     assert limiter.delay == 60
     await clock.run(*(asyncio.create_task(send(limiter, clock, sent)) for _ in range(5)))
@@ -139,7 +139,7 @@ async def test_a_pause_holds_everybody_and_ends_without_a_burst() -> None:
 
 async def test_a_pause_during_the_wait_is_heard_of() -> None:
     clock = Clock()
-    limiter = Limiter("x", 1, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "1/min", clock=clock, sleep=clock.sleep)
     await limiter.slot(FOREVER)
     waiting = asyncio.create_task(limiter.slot(clock.now + 70))
     await asyncio.sleep(0)
@@ -151,7 +151,7 @@ async def test_a_pause_during_the_wait_is_heard_of() -> None:
 
 async def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
     clock = Clock()
-    limiter = Limiter("x", 120, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "120/min", clock=clock, sleep=clock.sleep)
     limiter.pause(60)
     limiter.pause(1)
     assert limiter.delay == 60
@@ -159,7 +159,7 @@ async def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
 
 async def test_one_who_gives_up_takes_no_turn() -> None:
     clock, sent = Clock(), list[float]()
-    limiter = Limiter("x", 1, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "1/min", clock=clock, sleep=clock.sleep)
     await limiter.slot(FOREVER)
     quitter = asyncio.create_task(limiter.slot(FOREVER))
     patient = asyncio.create_task(send(limiter, clock, sent))
@@ -171,7 +171,7 @@ async def test_one_who_gives_up_takes_no_turn() -> None:
 
 async def test_spent_counts_the_last_minute_only() -> None:
     clock = Clock()
-    limiter = Limiter("x", 120, clock=clock, sleep=clock.sleep)
+    limiter = Limiter("x", "120/min", clock=clock, sleep=clock.sleep)
     for _ in range(3):
         await limiter.slot(FOREVER)
     assert limiter.spent == 3
