@@ -38,6 +38,7 @@ bench: $(STAMP)  ## run every benchmark
 	$(BIN)/python -m benchmarks.price_cycle
 	$(BIN)/python -m benchmarks.tree_memory
 	$(BIN)/python -m benchmarks.replacement
+	$(BIN)/python -m benchmarks.overshoot
 
 lock:            ## pin anew what `install` installs
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock

@@ -7,18 +7,22 @@ is what must suffer.
 import ray
 
 
+def grow(kept, mib, seconds):
+    """Grow by so many MiB, evenly, over so many seconds."""
+    import time
+
+    began = time.monotonic()
+    for n in range(1, mib + 1):
+        kept.append(bytearray(b"x") * (1 << 20))
+        time.sleep(max(began + n * seconds / mib - time.monotonic(), 0))
+
+
 def leak(self, mib, seconds):
     """Grow by so many MiB, evenly, over so many seconds, and keep it."""
     import threading
-    import time
 
-    def grow():
-        kept = self.__dict__.setdefault("_leaked", [])
-        for _ in range(mib):
-            kept.append(bytearray(b"x") * (1 << 20))
-            time.sleep(seconds / mib)
-
-    threading.Thread(target=grow, daemon=True).start()
+    kept = self.__dict__.setdefault("_leaked", [])
+    threading.Thread(target=grow, args=(kept, mib, seconds), daemon=True).start()
 
 
 def balloon(self, mib):
@@ -38,18 +42,33 @@ def block_loop(self):
     self._loop.call_soon_threadsafe(time.sleep, 3600)
 
 
-def block_loop_and_leak(self, mib):
+def block_loop_and_leak(self, mib, seconds):
     """Leak from within the blocked loop itself."""
     import time
 
     def hold():
-        kept = []
-        for _ in range(mib):
-            kept.append(bytearray(b"x") * (1 << 20))
-            time.sleep(0.005)
+        grow(kept := [], mib, seconds)
         time.sleep(3600)
+        kept.clear()
 
     self._loop.call_soon_threadsafe(hold)
+
+
+def receive_in_c(self, port, mib):
+    """Fill memory from a socket within a single C call that holds the GIL, as fast as the sender sends."""
+    import ctypes
+    import mmap
+    import socket
+
+    def receive():
+        page = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        sender = socket.create_connection(("127.0.0.1", port))
+        where = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        ctypes.PyDLL(None).recv(
+            sender.fileno(), ctypes.c_void_p(where), ctypes.c_size_t(mib << 20), socket.MSG_WAITALL
+        )
+
+    self._loop.call_soon_threadsafe(receive)
 
 
 def hold_gil(self):
@@ -57,6 +76,31 @@ def hold_gil(self):
     import ctypes
 
     self._loop.call_soon_threadsafe(ctypes.PyDLL(None).sleep, 3600)
+
+
+def time_looks(self, times):
+    """Return the seconds that looks took, on the root's own loop: (at one child, of a whole round)."""
+    import asyncio
+    import time
+
+    from actors import memory
+
+    root, one, whole = self._hosted, [], []
+
+    async def look():
+        for _ in range(times):
+            round_began = time.perf_counter()
+            free = memory.free()
+            for charge in root._charges.values():
+                began = time.perf_counter()
+                root._attend(charge, turn=True, free=free)
+                one.append(time.perf_counter() - began)
+            root._books.write_snapshot(root._charges.values())
+            whole.append(time.perf_counter() - round_began)
+            await asyncio.sleep(0.001)
+
+    asyncio.run_coroutine_threadsafe(look(), self._loop).result()
+    return one, whole
 
 
 def exit_now(self):
@@ -89,6 +133,8 @@ class Ray:
         self.tree = tree
 
     def handle(self, child):
+        if child == "supervisor":
+            return ray.get_actor("volaris.supervisor")
         generation = self.tree.children()[child]["generation"]
         return ray.get_actor(f"volaris.{child}.{generation}")
 

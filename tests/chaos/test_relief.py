@@ -172,7 +172,7 @@ def test_a_child_that_may_be_only_one_drains_first_and_its_callers_wait(tree, wi
 @pytest.mark.parametrize("victim", ["price_ingestor", "api_server"])
 @pytest.mark.parametrize(
     ("how", "args"),
-    [(blows.balloon, (300,)), (blows.block_loop_and_leak, (300,))],
+    [(blows.balloon, (300,)), (blows.block_loop_and_leak, (300, 1.5))],
     ids=lambda v: getattr(v, "__name__", ""),
 )
 def test_over_hard_is_killed_alone(tree, wire, victim, how, args):
