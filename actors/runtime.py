@@ -87,7 +87,7 @@ class Host:
         if settings.volaris_trace_memory:
             tracemalloc.start()
         _log_to(settings, child.id)
-        _let_the_kernel_choose_us()
+        _offer_to_the_kernel(child)
         threading.Thread(target=self._guard, args=(hard,), daemon=True, name="guard").start()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, daemon=True, name=child.id).start()
@@ -162,10 +162,14 @@ class Host:
     def _guard(self, hard: int) -> None:
         pid = os.getpid()
         while True:
-            held = memory.private(pid) or 0
-            if held > hard:
-                _last_words(self._settings, f"{self._child.id}.{self._generation}", held)
-                os._exit(1)
+            # Out of files or of memory it sees nothing for a while; it must not end of that.
+            with contextlib.suppress(OSError, MemoryError):
+                held = memory.private(pid) or 0
+                if held > hard:
+                    try:
+                        _last_words(self._settings, f"{self._child.id}.{self._generation}", held)
+                    finally:
+                        os._exit(1)
             time.sleep(GUARD_EVERY)
 
 
@@ -190,10 +194,16 @@ def _sites() -> list[str]:
     ]
 
 
-def _let_the_kernel_choose_us() -> None:
-    """Make this process, not the root or the database, the kernel's choice when memory runs out."""
+def _offer_to_the_kernel(child: Child) -> None:
+    """Make any child, and neither the root nor the database, the kernel's choice when memory runs out.
+
+    Ray offers all its workers alike, the root among them: that one takes the raylet's place instead.
+    """
+    offer = "1000"
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
+        if child.id == ROOT.id:
+            offer = Path(f"/proc/{os.getppid()}/oom_score_adj").read_text()
+        Path("/proc/self/oom_score_adj").write_text(offer)
 
 
 def _words_file(settings: Settings, name: str) -> Path:

@@ -8,12 +8,10 @@ Also what one look costs, measured in the living root.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import random
 import signal
-import socket
 import statistics
 import threading
 import time
@@ -26,24 +24,6 @@ VICTIM = "price_ingestor"
 RATE = 200  # MiB/s
 LEAK = 1024  # MiB: far more than it can get
 SAMPLE_EVERY = 0.005
-
-
-class Sender:
-    """Sends to whoever connects, at a steady rate, until it hangs up."""
-
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            taker, _ = self.listener.accept()
-            with taker, contextlib.suppress(OSError):
-                began, block = time.monotonic(), b"x" * MIB
-                for n in range(1, LEAK + 1):
-                    taker.sendall(block)
-                    time.sleep(max(began + n / RATE - time.monotonic(), 0))
 
 
 def watch(pid, seconds=30.0):
@@ -86,7 +66,7 @@ def main():
     from tests.chaos import blows
     from tests.chaos.blows import Ray
 
-    sender = Sender()
+    sender = blows.Sender(LEAK, RATE)
     leak = (LEAK, LEAK / RATE)
     cases = (  # name, blow, its arguments, the root is stopped meanwhile, seconds between two looks
         ("leaks in Python", blows.leak, leak, False, LOOK_EVERY),

@@ -4,13 +4,16 @@ Each runs on the mailbox's thread of `runtime.Host`, and acts on the loop of the
 is what must suffer.
 """
 
+import contextlib
+import socket
+import threading
+import time
+
 import ray
 
 
 def grow(kept, mib, seconds):
     """Grow by so many MiB, evenly, over so many seconds."""
-    import time
-
     began = time.monotonic()
     for n in range(1, mib + 1):
         kept.append(bytearray(b"x") * (1 << 20))
@@ -19,15 +22,12 @@ def grow(kept, mib, seconds):
 
 def leak(self, mib, seconds):
     """Grow by so many MiB, evenly, over so many seconds, and keep it."""
-    import threading
-
     kept = self.__dict__.setdefault("_leaked", [])
     threading.Thread(target=grow, args=(kept, mib, seconds), daemon=True).start()
 
 
 def balloon(self, mib):
     """Take so many MiB in one go."""
-    import threading
 
     def take():
         self._leaked = bytearray(b"x") * (mib << 20)
@@ -37,14 +37,11 @@ def balloon(self, mib):
 
 def block_loop(self):
     """Block the event loop of the hosted class for good."""
-    import time
-
     self._loop.call_soon_threadsafe(time.sleep, 3600)
 
 
 def block_loop_and_leak(self, mib, seconds):
     """Leak from within the blocked loop itself."""
-    import time
 
     def hold():
         grow(kept := [], mib, seconds)
@@ -58,7 +55,6 @@ def receive_in_c(self, port, mib):
     """Fill memory from a socket within a single C call that holds the GIL, as fast as the sender sends."""
     import ctypes
     import mmap
-    import socket
 
     def receive():
         page = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -81,7 +77,6 @@ def hold_gil(self):
 def time_looks(self, times):
     """Return the seconds that looks took, on the root's own loop: (at one child, of a whole round)."""
     import asyncio
-    import time
 
     from actors import memory
 
@@ -103,6 +98,16 @@ def time_looks(self, times):
     return one, whole
 
 
+def run_out_of_files(self, seconds):
+    """Let the process open no file for a while."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    time.sleep(seconds)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def exit_now(self):
     """Leave without a word."""
     import os
@@ -115,6 +120,25 @@ def read_array(self, boxed):
     array = ray.get(boxed[0])
     self._held = array
     return float(array.sum())
+
+
+class Sender:
+    """Sends so many MiB to whoever connects, so many a second, until they hang up."""
+
+    def __init__(self, mib, rate):
+        self.mib, self.rate = mib, rate
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            taker, _ = self.listener.accept()
+            with taker, contextlib.suppress(OSError):
+                began, block = time.monotonic(), b"x" * (1 << 20)
+                for n in range(1, self.mib + 1):
+                    taker.sendall(block)
+                    time.sleep(max(began + n / self.rate - time.monotonic(), 0))
 
 
 class Ray:

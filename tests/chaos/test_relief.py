@@ -28,8 +28,11 @@ SOFT = {row.id: row.memory.soft // MIB for row in TREE}
 
 @pytest.fixture(scope="module")
 def tree():
-    # A process is grown up after a minute; here after a second, so that a relief is a planned one.
-    running = Running(VOLARIS_JOB__PRICES="2", VOLARIS_YOUNG_SECONDS="1")
+    # A process is grown up after a minute; here after a second, so that a relief is a planned one, and no
+    # failure waits for those before it.
+    running = Running(
+        VOLARIS_JOB__PRICES="2", VOLARIS_YOUNG_SECONDS="1", VOLARIS_STABLE_SECONDS="0"
+    )
     try:
         yield running.start()
     finally:
@@ -172,24 +175,78 @@ def test_a_child_that_may_be_only_one_drains_first_and_its_callers_wait(tree, wi
 @pytest.mark.parametrize("victim", ["price_ingestor", "api_server"])
 @pytest.mark.parametrize(
     ("how", "args"),
-    [(blows.balloon, (300,)), (blows.block_loop_and_leak, (300, 1.5))],
+    [(blows.balloon, (1024,)), (blows.block_loop_and_leak, (300, 1.5))],
     ids=lambda v: getattr(v, "__name__", ""),
 )
 def test_over_hard_is_killed_alone(tree, wire, victim, how, args):
     before = tree.children()
     first = before[victim]
     wire.blow(victim, how, *args)
-    until(
-        lambda: tree.children()[victim]["generation"] == first["generation"] + 1 and tree.all_up(),
-        60,
-        "it was not killed and started again",
-    )
+    ended_alone(tree, victim, before)
+    assert tree.children()[victim]["restarts"] == first["restarts"] + 1
+
+
+def ended_alone(tree, victim, before):
+    """Wait until the victim has died of its memory and is back; no other has, and the API has answered."""
+    told = set()
+
+    def back():
+        if victim != "api_server":
+            told.add(tree.get("/health").status_code)
+        return (
+            tree.children()[victim]["generation"] == before[victim]["generation"] + 1
+            and tree.all_up()
+        )
+
+    until(back, 60, "it was not killed and started again")
     after = tree.children()
+    assert told <= {200}
     assert after[victim]["last_exit"]["cause"] == "memory_hard"
-    assert after[victim]["restarts"] == first["restarts"] + 1
     assert {n: c["pid"] for n, c in after.items() if n != victim} == {
         n: c["pid"] for n, c in before.items() if n != victim
     }
+
+
+def guard_said(tree, child):
+    """Tell whether the guard inside a process was what ended it."""
+    return (tree.home / "run" / f"{child['id']}.{child['generation']}.last-words").exists()
+
+
+def test_over_hard_in_a_c_call_that_holds_the_gil_is_ended_by_the_root(tree, wire):
+    before = tree.children()
+    sender = blows.Sender(1024, 200)
+    wire.blow("price_ingestor", blows.receive_in_c, sender.port, 1024)
+    ended_alone(tree, "price_ingestor", before)
+    assert not guard_said(tree, before["price_ingestor"])
+
+
+def test_over_hard_while_the_root_is_stopped_is_ended_by_the_guard(tree, wire):
+    """It has lived through a lack of files by then, in which it could not look."""
+    before, root = tree.children(), tree.supervisor()
+    first = before["price_ingestor"]
+    wire.blow("price_ingestor", blows.run_out_of_files, 0.5)
+    os.kill(root, signal.SIGSTOP)
+    try:
+        wire.blow("price_ingestor", blows.leak, 1024, 5)
+        until(lambda: not os.path.exists(f"/proc/{first['pid']}"), 30, "the guard does not look")
+    finally:
+        os.kill(root, signal.SIGCONT)
+    ended_alone(tree, "price_ingestor", before)
+    assert guard_said(tree, first)
+    assert tree.supervisor() == root
+
+
+def test_the_kernel_would_take_any_child_before_the_root_and_the_database(tree):
+    def offered(pid):
+        with open(f"/proc/{pid}/oom_score_adj") as file:
+            return int(file.read())
+
+    children = set(tree.pids().values())
+    postmaster = psutil.Process(int((tree.home / "pg/data/postmaster.pid").read_text().split()[0]))
+    others = {process.pid for process in [*tree.members(), postmaster]} - children
+    others |= {process.pid for process in postmaster.children()}
+    assert tree.supervisor() in others
+    assert min(map(offered, children)) > max(map(offered, others))
 
 
 @pytest.mark.parametrize(
