@@ -241,8 +241,8 @@ class Charge:
 
     async def drain(self, life: Life) -> None:
         """Let a process finish its work in hand and end it; the judgement ends one that takes too long."""
-        if life.process is None or not life.alive:
-            life.end()
+        if not life.alive or life.process is None or life.process.pid is None:
+            life.end()  # dead, or has never been met: there is no work in hand
             return
         life.drain_begun = time.monotonic()
         try:

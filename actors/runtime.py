@@ -40,6 +40,9 @@ NODE = socket.gethostname()
 GUARD_EVERY = 0.1  # seconds; at 200 MB/s a leak overshoots by 20 MB
 BEAT_EVERY = 0.25
 MOST_SITES = 10
+RESOURCE_SHARE = (
+    0.001  # what one process takes of the resource that places it: a node may hold many
+)
 CONTROL_WITHIN = 5.0  # seconds for the small questions to Ray or to a healthy mailbox
 
 log = logging.getLogger("volaris.runtime")
@@ -259,6 +262,7 @@ async def spawn(child: Child, generation: int, hard: int, settings: Settings) ->
             num_cpus=0,
             max_restarts=0,
             max_task_retries=0,
+            **_place(child),
         )
         .remote,
         child,
@@ -267,6 +271,14 @@ async def spawn(child: Child, generation: int, hard: int, settings: Settings) ->
         settings,
     )
     return Process(child.id, generation, handle)
+
+
+def _place(child: Child) -> dict[str, Any]:
+    """Return Ray's words for where a process may run: beside us, unless its row names a resource."""
+    if child.place:
+        return {"resources": {child.place: RESOURCE_SHARE}}
+    here = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}
 
 
 async def meet(process: Process, seconds: float) -> None:
@@ -417,10 +429,8 @@ async def _up(settings: Settings) -> None:
             num_cpus=0,
             max_restarts=-1,
             max_task_retries=0,
-            # The root reads its children's /proc and writes into the home: it stays on this machine.
-            scheduling_strategy=NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=False
-            ),
+            # It reads its children's /proc and writes into the home: it stays on this machine.
+            **_place(ROOT),
         )
         .remote(ROOT, 0, settings.budget(ROOT).hard, settings)
     )

@@ -108,7 +108,7 @@ def once(tree, wire, blow, args, stopped):
         if stopped:
             os.kill(root, signal.SIGCONT)
     hitting.join()
-    words = (tree.home / "run" / f"{VICTIM}.{generation}.last-words").exists()
+    by = "guard" if tree.guard_ended(child) else "root"
     until(
         lambda: tree.children()[VICTIM]["generation"] == generation + 1 and tree.all_up(),
         60,
@@ -116,7 +116,7 @@ def once(tree, wire, blow, args, stopped):
     )
     after = tree.children()[VICTIM]
     assert after["last_exit"]["cause"] == "memory_hard", after["last_exit"]
-    return *judge(seen, died, child["hard_mb"] * MIB), "guard" if words else "root"
+    return *judge(seen, died, child["hard_mb"] * MIB), by
 
 
 def report(cases, found, one, whole, times):

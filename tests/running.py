@@ -146,6 +146,29 @@ class Running:
                     found.append(process)
         return found
 
+    def back_alone(self, victim, before):
+        """Wait until a child has died of its memory and is back; no other has, and the API has answered."""
+        told = set()
+
+        def back():
+            if victim != "api_server":
+                told.add(self.get("/health").status_code)
+            now = self.children()
+            return now[victim]["generation"] == before[victim]["generation"] + 1 and self.all_up()
+
+        until(back, 60, "it was not killed and started again")
+        after = self.children()
+        assert told <= {200}
+        assert after[victim]["last_exit"]["cause"] == "memory_hard"
+        assert after[victim]["restarts"] == before[victim]["restarts"] + 1
+        assert {n: c["pid"] for n, c in after.items() if n != victim} == {
+            n: c["pid"] for n, c in before.items() if n != victim
+        }
+
+    def guard_ended(self, child):
+        """Tell whether the guard inside a process was what ended it."""
+        return (self.home / "run" / f"{child['id']}.{child['generation']}.last-words").exists()
+
     def stop(self):
         """End it as Ctrl-C would, and remove its home; nothing of it may be left."""
         members = self.members()

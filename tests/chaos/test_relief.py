@@ -180,44 +180,16 @@ def test_a_child_that_may_be_only_one_drains_first_and_its_callers_wait(tree, wi
 )
 def test_over_hard_is_killed_alone(tree, wire, victim, how, args):
     before = tree.children()
-    first = before[victim]
     wire.blow(victim, how, *args)
-    ended_alone(tree, victim, before)
-    assert tree.children()[victim]["restarts"] == first["restarts"] + 1
-
-
-def ended_alone(tree, victim, before):
-    """Wait until the victim has died of its memory and is back; no other has, and the API has answered."""
-    told = set()
-
-    def back():
-        if victim != "api_server":
-            told.add(tree.get("/health").status_code)
-        return (
-            tree.children()[victim]["generation"] == before[victim]["generation"] + 1
-            and tree.all_up()
-        )
-
-    until(back, 60, "it was not killed and started again")
-    after = tree.children()
-    assert told <= {200}
-    assert after[victim]["last_exit"]["cause"] == "memory_hard"
-    assert {n: c["pid"] for n, c in after.items() if n != victim} == {
-        n: c["pid"] for n, c in before.items() if n != victim
-    }
-
-
-def guard_said(tree, child):
-    """Tell whether the guard inside a process was what ended it."""
-    return (tree.home / "run" / f"{child['id']}.{child['generation']}.last-words").exists()
+    tree.back_alone(victim, before)
 
 
 def test_over_hard_in_a_c_call_that_holds_the_gil_is_ended_by_the_root(tree, wire):
     before = tree.children()
     sender = blows.Sender(1024, 200)
     wire.blow("price_ingestor", blows.receive_in_c, sender.port, 1024)
-    ended_alone(tree, "price_ingestor", before)
-    assert not guard_said(tree, before["price_ingestor"])
+    tree.back_alone("price_ingestor", before)
+    assert not tree.guard_ended(before["price_ingestor"])
 
 
 def test_over_hard_while_the_root_is_stopped_is_ended_by_the_guard(tree, wire):
@@ -231,8 +203,8 @@ def test_over_hard_while_the_root_is_stopped_is_ended_by_the_guard(tree, wire):
         until(lambda: not os.path.exists(f"/proc/{first['pid']}"), 30, "the guard does not look")
     finally:
         os.kill(root, signal.SIGCONT)
-    ended_alone(tree, "price_ingestor", before)
-    assert guard_said(tree, first)
+    tree.back_alone("price_ingestor", before)
+    assert tree.guard_ended(first)
     assert tree.supervisor() == root
 
 
