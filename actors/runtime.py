@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ ROOT_NAME = f"{NAMESPACE}.{ROOT.id}"
 # The host's name, not Ray's node id: what counts is whose /proc one can see.
 NODE = socket.gethostname()
 GUARD_EVERY = 0.1  # seconds; at 200 MB/s a leak overshoots by 20 MB
+OUTSIDE_EVERY = 0.2  # with the time a shell takes, as often as the root looks
 BEAT_EVERY = 0.25
 MOST_SITES = 10
 RESOURCE_SHARE = (
@@ -78,10 +80,14 @@ class Host:
     Life cycle: construction orders `Class(settings, tree).start()`; `hello` answers at once, `started`
     when the class is up; `ask` carries messages; `drain` refuses new ones, waits for those in hand and
     calls `stop()`.  Because the class has its own event loop, `pulse` answers even while that one is
-    blocked.  A guard thread ends the process above its hard budget, whatever the loop is doing.
+    blocked.  A guard thread ends the process above its hard budget, whatever the loop is doing; a C call
+    that holds the GIL stops it, and then a look from outside must do: the root's, or, on another node
+    than the root's, that of a shell beside the process.
     """
 
-    def __init__(self, child: Child, generation: int, hard: int, settings: Settings) -> None:
+    def __init__(
+        self, child: Child, generation: int, hard: int, settings: Settings, root_on: str
+    ) -> None:
         self._child, self._settings = child, settings
         self._generation = generation
         self._in_hand: set[asyncio.Task[Any]] = set()
@@ -92,6 +98,8 @@ class Host:
         _log_to(settings, child.id)
         _offer_to_the_kernel(child)
         threading.Thread(target=self._guard, args=(hard,), daemon=True, name="guard").start()
+        if root_on != NODE:
+            _guard_from_outside(hard, _words_file(settings, f"{child.id}.{generation}"))
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, daemon=True, name=child.id).start()
         self._born = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
@@ -209,6 +217,31 @@ def _offer_to_the_kernel(child: Child) -> None:
         Path("/proc/self/oom_score_adj").write_text(offer)
 
 
+# A shell costs 0.25 MB and half a per cent of a core; it ends with the process it looks at.
+OUTSIDE = """\
+while sleep "$4"; do
+  held=0
+  while read -r key kib _; do
+    case $key in RssAnon:|VmSwap:) held=$((held + kib)) ;; esac
+  done < "/proc/$1/status" || exit
+  if [ "$held" -gt "$2" ]; then
+    echo "{\\"memory\\": $((held * 1024))}" > "$3"
+    exec kill -9 "$1"
+  fi
+done
+"""
+
+
+def _guard_from_outside(hard: int, words: Path) -> None:
+    told = (os.getpid(), hard // 1024, words, OUTSIDE_EVERY)
+    subprocess.Popen(
+        ["sh", "-c", OUTSIDE, "guard", *map(str, told)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def _words_file(settings: Settings, name: str) -> Path:
     return settings.volaris_home / "run" / f"{name}.last-words"
 
@@ -269,6 +302,7 @@ async def spawn(child: Child, generation: int, hard: int, settings: Settings) ->
         generation,
         hard,
         settings,
+        NODE,
     )
     return Process(child.id, generation, handle)
 
@@ -432,7 +466,7 @@ async def _up(settings: Settings) -> None:
             # It reads its children's /proc and writes into the home: it stays on this machine.
             **_place(ROOT),
         )
-        .remote(ROOT, 0, settings.budget(ROOT).hard, settings)
+        .remote(ROOT, 0, settings.budget(ROOT).hard, settings, NODE)
     )
     await _answer(root.started.remote(), ROOT.ready_within)
 

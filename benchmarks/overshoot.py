@@ -3,6 +3,7 @@
 `python -m benchmarks.overshoot [--times 10]`
 
 A real tree with its own budgets; the victim's private memory is read from outside every few milliseconds.
+Where a process may have a host name of its own, a second Ray node is "another node", whose /proc the root leaves be.
 Beside it what is promised: at most what the child can take between two looks, at the rate it really took it.
 Also what one look costs, measured in the living root.
 """
@@ -18,9 +19,13 @@ import time
 
 from actors import memory
 from actors.spec import MIB
-from tests.running import Running, until  # sets the token, which ray reads when it is imported
+from tests.running import (
+    Node,
+    Running,
+    until,
+)  # sets the token, which ray reads when it is imported
 
-VICTIM = "price_ingestor"
+VICTIM, ELSEWHERE = "price_ingestor", "scheduler"
 RATE = 200  # MiB/s
 LEAK = 1024  # MiB: far more than it can get
 SAMPLE_EVERY = 0.005
@@ -35,7 +40,7 @@ def watch(pid, seconds=30.0):
             return seen, now
         seen.append((now, held))
         time.sleep(SAMPLE_EVERY)
-    raise AssertionError(f"{VICTIM} lives on {seconds:g} s after it was to die of its memory")
+    raise AssertionError(f"it lives on {seconds:g} s after it was to die of its memory")
 
 
 def judge(seen, died, hard):
@@ -61,42 +66,70 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=10)
     options = parser.parse_args()
-    from actors.runtime import GUARD_EVERY
+    from actors.runtime import GUARD_EVERY, OUTSIDE_EVERY
     from actors.supervisor import LOOK_EVERY
     from tests.chaos import blows
     from tests.chaos.blows import Ray
 
     sender = blows.Sender(LEAK, RATE)
     leak = (LEAK, LEAK / RATE)
-    cases = (  # name, blow, its arguments, the root is stopped meanwhile, seconds between two looks
-        ("leaks in Python", blows.leak, leak, False, LOOK_EVERY),
-        ("leaks in its blocked loop", blows.block_loop_and_leak, leak, False, LOOK_EVERY),
-        ("in one C call, GIL held", blows.receive_in_c, (sender.port, LEAK), False, LOOK_EVERY),
-        ("1 GiB in one go, GIL held", blows.balloon, (LEAK,), False, LOOK_EVERY),
-        ("leaks, root stopped", blows.leak, leak, True, GUARD_EVERY),
-    )
+    in_c = (sender.port, LEAK)
+    cases = [  # name, victim, blow, its arguments, the root is stopped meanwhile, seconds between two looks
+        ("leaks in Python", VICTIM, blows.leak, leak, False, LOOK_EVERY),
+        ("leaks in its blocked loop", VICTIM, blows.block_loop_and_leak, leak, False, LOOK_EVERY),
+        ("in one C call, GIL held", VICTIM, blows.receive_in_c, in_c, False, LOOK_EVERY),
+        ("1 GiB in one go, GIL held", VICTIM, blows.balloon, (LEAK,), False, LOOK_EVERY),
+        ("leaks, root stopped", VICTIM, blows.leak, leak, True, GUARD_EVERY),
+    ]
+    if Node.possible():
+        cases += [
+            (
+                "on another node, blocked",
+                ELSEWHERE,
+                blows.block_loop_and_leak,
+                leak,
+                False,
+                GUARD_EVERY,
+            ),
+            (
+                "on another node, GIL held",
+                ELSEWHERE,
+                blows.receive_in_c,
+                in_c,
+                False,
+                OUTSIDE_EVERY,
+            ),
+        ]
     tree = Running(
-        VOLARIS_JOB__PRICES="off", VOLARIS_STABLE_SECONDS="0", VOLARIS_INTENSITY="100000:60"
+        VOLARIS_JOB__PRICES="off",
+        VOLARIS_STABLE_SECONDS="0",
+        VOLARIS_INTENSITY="100000:60",
+        **({f"VOLARIS_PLACE__{ELSEWHERE.upper()}": "elsewhere"} if Node.possible() else {}),
     )
-    wire, found = None, {}
+    wire, node, found = None, None, {}
     try:
-        tree.start()
+        tree.start(wait=False)
+        if Node.possible():
+            node = Node(tree, "elsewhere")
+        until(tree.all_up, 120)
         wire = Ray(tree)
-        for name, blow, args, stopped, _ in cases:
-            found[name] = [once(tree, wire, blow, args, stopped) for _ in range(options.times)]
+        for name, *case, _ in cases:
+            found[name] = [once(tree, wire, *case) for _ in range(options.times)]
         one, whole = wire.blow("supervisor", blows.time_looks, 1000)
     finally:
         if wire is not None:
             wire.close()
         tree.stop()
+        if node is not None:
+            node.stop()
     report(cases, found, one, whole, options.times)
 
 
-def once(tree, wire, blow, args, stopped):
+def once(tree, wire, victim, blow, args, stopped):
     """Let the victim die of its memory; return what `judge` finds, and who ended it."""
-    child, root = tree.children()[VICTIM], tree.supervisor()
+    child, root = tree.children()[victim], tree.supervisor()
     pid, generation = child["pid"], child["generation"]
-    hitting = threading.Thread(target=wire.blow, args=(VICTIM, blow, *args))
+    hitting = threading.Thread(target=wire.blow, args=(victim, blow, *args))
     # The start before has set the root's rhythm; without a pause of any length each blow would meet it alike.
     time.sleep(random.uniform(0.5, 1.0))
     if stopped:
@@ -110,11 +143,11 @@ def once(tree, wire, blow, args, stopped):
     hitting.join()
     by = "guard" if tree.guard_ended(child) else "root"
     until(
-        lambda: tree.children()[VICTIM]["generation"] == generation + 1 and tree.all_up(),
+        lambda: tree.children()[victim]["generation"] == generation + 1 and tree.all_up(),
         60,
-        f"{VICTIM} did not come back",
+        f"{victim} did not come back",
     )
-    after = tree.children()[VICTIM]
+    after = tree.children()[victim]
     assert after["last_exit"]["cause"] == "memory_hard", after["last_exit"]
     return *judge(seen, died, child["hard_mb"] * MIB), by
 

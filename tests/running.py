@@ -21,6 +21,8 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 ROOT = Path(__file__).parents[1]
 VOLARIS = [str(Path(sys.executable).with_name("volaris"))]
+# Root may do it as it is, others as the root of a user namespace of their own.
+UNSHARE = ["unshare", "--uts", *([] if os.getuid() == 0 else ["--map-root-user"])]
 OURS = ("VOLARIS_", "SCHWAB_", "DATABASE_URL", "RAY_")
 
 
@@ -187,3 +189,53 @@ class Running:
             self.log.close()
         shutil.rmtree(self.home, ignore_errors=True)
         return left
+
+
+class Node:
+    """A second Ray node of a tree that is starting, under a host name of its own, which is its resource, too."""
+
+    @staticmethod
+    def possible():
+        return subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0
+
+    def __init__(self, tree, name):
+        until(lambda: "ray" in tree.file("run.json"), 120, "the tree has no Ray head")
+        environment = {**tree.env, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment["RAY_AUTH_TOKEN_PATH"] = str(tree.home / "run" / "ray.token")
+        environment.pop("RAY_AUTH_TOKEN", None)
+        ray = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            f"--address={tree.file('run.json')['ray']}",
+            "--num-cpus=0",
+            f'--resources={{"{name}": 1}}',
+            "--object-store-memory=80000000",
+            "--dashboard-agent-listen-port=0",
+            "--dashboard-agent-grpc-port=0",
+            "--runtime-env-agent-port=0",
+            "--metrics-export-port=0",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            "--include-log-monitor=false",
+        ]
+        starter = subprocess.Popen(
+            [*UNSHARE, "sh", "-c", f'hostname {name} && exec "$@"', "sh", *ray],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+        self.session = starter.pid
+        said, _ = starter.communicate(timeout=90)
+        assert starter.returncode == 0, said
+
+    def members(self):
+        return [p for p in psutil.process_iter() if os.getsid(p.pid) == self.session and alive(p)]
+
+    def stop(self):
+        for process in self.members():
+            process.kill()
+        until(lambda: not self.members(), 20)
