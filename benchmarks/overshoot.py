@@ -5,7 +5,7 @@
 A real tree with its own budgets; the victim's private memory is read from outside every few milliseconds.
 Where a process may have a host name of its own, a second Ray node is "another node", whose /proc the root leaves be.
 Beside it what is promised: at most what the child can take between two looks, at the rate it really took it.
-Also what one look costs, measured in the living root.
+Also what one look costs the living root, in CPU time.
 """
 
 import argparse
@@ -187,7 +187,7 @@ def report(cases, found, one, whole, times):
         for name, took in (("child", one), ("round", whole))
     }
     for name, label in (("child", "one look at one child"), ("round", "a whole round of the tree")):
-        print(f"{label + ', µs':40}median {looks[name][0]:6.0f}   p99 {looks[name][1]:6.0f}")
+        print(f"{label + ', µs of CPU':40}median {looks[name][0]:6.0f}   p99 {looks[name][1]:6.0f}")
     print(
         json.dumps(
             {

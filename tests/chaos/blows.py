@@ -75,7 +75,7 @@ def hold_gil(self):
 
 
 def time_looks(self, times):
-    """Return the seconds that looks took, on the root's own loop: (at one child, of a whole round)."""
+    """Return what looks cost in the root, in CPU seconds: (at one child, a whole round)."""
     import asyncio
 
     from actors import memory
@@ -84,14 +84,14 @@ def time_looks(self, times):
 
     async def look():
         for _ in range(times):
-            round_began = time.perf_counter()
+            round_began = time.thread_time()
             free = memory.free()
             for charge in root._charges.values():
-                began = time.perf_counter()
+                began = time.thread_time()
                 root._attend(charge, turn=True, free=free)
-                one.append(time.perf_counter() - began)
+                one.append(time.thread_time() - began)
             root._books.write_snapshot(root._charges.values())
-            whole.append(time.perf_counter() - round_began)
+            whole.append(time.thread_time() - round_began)
             await asyncio.sleep(0.001)
 
     asyncio.run_coroutine_threadsafe(look(), self._loop).result()
