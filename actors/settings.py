@@ -71,6 +71,7 @@ class Settings(BaseModel):
     volaris_stable_seconds: float = Field(600.0, ge=0, le=86_400)
     volaris_intensity: str = Field("5:60", pattern=r"^[1-9]\d{0,5}:[1-9]\d{0,5}$")
     volaris_trace_memory: bool = False  # note where memory is allocated; slow, for finding a leak
+    volaris_record: bool = False  # write down what the root judges, for `volaris replay`
     volaris_object_store_mb: int = Field(96, ge=80, le=65536)
     volaris_memory_mb: int | None = Field(None, ge=256)  # what may be used; None = the machine's
 

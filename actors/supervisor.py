@@ -18,6 +18,7 @@ from actors.books import Books
 from actors.charge import Charge, Life, mb
 from actors.client import Gone, Tree, Unreachable
 from actors.domain.models import ChildStatus
+from actors.replay import Recorder
 from actors.settings import Settings
 from actors.store.database import Database, DatabaseAway
 from actors.supervise import PLANNED, SERVING, Action, Cause, Phase, Verb, step
@@ -53,6 +54,9 @@ class Supervisor:
         }
         self._database = Database.of(settings)
         self._books = Books(settings, self._database)
+        specs = (charge.spec for charge in self._charges.values())
+        record = settings.volaris_home / "logs" / "judgements.jsonl"
+        self._recorder = Recorder(record, specs) if settings.volaris_record else None
         self._stopping = False
 
     async def start(self) -> None:
@@ -143,9 +147,11 @@ class Supervisor:
         others = (other for other in self._charges.values() if other is not charge)
         quiet = not any(other.being_relieved for other in others)
         seen = charge.see(turn=turn, quiet=quiet, room=free > charge.spec.memory.soft)
-        before = charge.judged
-        charge.judged, actions = step(charge.spec, before, seen, time.monotonic())
+        before, now = charge.judged, time.monotonic()
+        charge.judged, actions = step(charge.spec, before, seen, now)
         after = charge.judged
+        if self._recorder is not None:
+            self._recorder.note(charge.id, before, seen, now, after, actions)
         if after.phase is not before.phase:
             self._wake.set()  # what is next may be due at once: it must not wait for the next look
         if after.phase is not before.phase and {after.phase, before.phase} != SERVING:

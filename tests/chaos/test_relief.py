@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import threading
 import time
@@ -31,7 +32,10 @@ def tree():
     # A process is grown up after a minute; here after a second, so that a relief is a planned one, and no
     # failure waits for those before it.
     running = Running(
-        VOLARIS_JOB__PRICES="2", VOLARIS_YOUNG_SECONDS="1", VOLARIS_STABLE_SECONDS="0"
+        VOLARIS_JOB__PRICES="2",
+        VOLARIS_YOUNG_SECONDS="1",
+        VOLARIS_STABLE_SECONDS="0",
+        VOLARIS_RECORD="1",
     )
     try:
         yield running.start()
@@ -352,3 +356,21 @@ def test_work_in_hand_is_finished_before_the_old_one_goes(tree, wire):
     assert answers[0].asked >= 513
     assert not answers[0].failed
     until(lambda: not os.path.exists(f"/proc/{first['pid']}"), 60)
+
+
+def test_all_of_it_judged_again_is_the_same_and_with_another_budget_is_not(tree):
+    """What the tests above did to the tree is the record; see `tests/unit/test_replay.py`."""
+    record = str(tree.home / "logs" / "judgements.jsonl")
+    same = tree.run("replay", record).stdout
+    assert "every order is the recorded one" in same
+    assert "could not be read" not in same
+    for order in ("relieve", "switch", "kill", "drain", "start"):
+        assert re.search(rf"^{order} +\w+ +([1-9]\d*) +\1$", same, re.MULTILINE), same
+    other = tree.run("replay", record, "--budget", "price_ingestor=400:500").stdout
+    assert "orders differ with other budgets" in other
+    assert re.search(r"price_ingestor +relieve \(memory_soft\) +nothing", other), other
+    refused = tree.run("replay", record, "--budget", "nobody=1:2", check=False)
+    assert (refused.returncode, "--budget nobody=1:2: the record has" in refused.stderr) == (
+        78,
+        True,
+    )
