@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from actors import crash
 from actors.client import Tree
 from actors.domain.models import JobStatus
 from actors.settings import Settings
@@ -125,6 +126,7 @@ class Scheduler:
             return False
         self._settle(job, at)
         if ours:
+            crash.point("scheduler.claimed")
             task = asyncio.create_task(self._send(job, at))
             self._running[job.id] = task
             task.add_done_callback(lambda _: self._ended(job))
@@ -154,6 +156,7 @@ class Scheduler:
         try:
             tree = self._tree.within(job.deadline.total_seconds())
             result = _plain(await tree.ask(job.child, job.method))
+            crash.point("scheduler.answered")
         except Exception as e:  # noqa: BLE001  (a job's failure is a row, not the end of the clock)
             state, error = "failed", f"{type(e).__name__}: {e}"
             log.warning("%s at %s failed: %s", job.id, due, error)
