@@ -277,6 +277,11 @@ class Process:
         return self.node == NODE
 
 
+def head() -> str:
+    """Return what tells one Ray head from the next: the id of the node the root runs on."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def name_of(child: str, generation: int) -> str:
     """Return the name Ray knows a process by; names cannot be moved, so the generation is part of it."""
     return f"{NAMESPACE}.{child}.{generation}"

@@ -128,7 +128,7 @@ def history_table(rows: Iterable[Mapping[str, Any]]) -> Table:
             row["child"],
             str(row["generation"]),
             row["event"],
-            row["cause"],
+            row["cause"] + (" (found)" if row.get("detail", {}).get("found") else ""),
             str(row["pid"] or ""),
             *(
                 f"{row[key]:.1f}" if row.get(key) is not None else ""

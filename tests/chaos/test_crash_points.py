@@ -12,7 +12,7 @@ import pytest
 from actors.tree import TREE
 from tests.chaos import blows
 from tests.chaos.blows import Ray
-from tests.chaos.test_kill import books, query
+from tests.chaos.test_kill import books, history_is_whole, query
 from tests.running import Running, alive, until
 
 pytestmark = pytest.mark.tree
@@ -68,6 +68,7 @@ def test_a_root_that_dies_in_the_middle_of_reliefs_leaves_neither_orphan_nor_sec
     finally:
         wire.close()
     assert len(roots) > 1, "the root never died: the test proves nothing"
+    until(lambda: history_is_whole(tree), 30, "what a root did before it died was not told")
     assert all(alive(process) for process in tree.members() if process.pid == tree.supervisor())
 
 

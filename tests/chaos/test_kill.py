@@ -187,6 +187,23 @@ def books(tree):
     return {row["symbol"]: (row["day"], row["counted"] - row["bars"]) for row in rows}
 
 
+def history_is_whole(tree):
+    """Tell whether every process has one start at most, one stop at most, and a stop unless it lives."""
+    rows = query(
+        tree,
+        "SELECT boot, child, generation, event, count(*) AS n FROM actor_history"
+        " WHERE event IN ('start', 'stop') GROUP BY boot, child, generation, event",
+    )
+    assert [row for row in rows if row["n"] > 1] == [], "told twice"
+    boot = tree.file("tree.json")["boot"]
+    keys = {
+        event: {(r["boot"], r["child"], r["generation"]) for r in rows if r["event"] == event}
+        for event in ("start", "stop")
+    }
+    living = {(boot, name, child["generation"]) for name, child in tree.children().items()}
+    return tree.all_up() and keys["start"] - keys["stop"] == living
+
+
 @pytest.fixture(autouse=True, scope="module")
 def ledger(tree):
     """Open the books once the first refresh is stored."""
@@ -227,6 +244,8 @@ def test_a_killed_head_brings_the_whole_tree_back(tree):
         assert until(lambda: tree.get("/api/v1/market/price/SPY").status_code == 200, 30)
         until(lambda: tree.job("prices")["last_state"] == "done", 60)
     assert len([p for p in tree.members() if p.name() == "raylet"]) == 1
+    found = query(tree, "SELECT child, detail FROM actor_history WHERE cause = 'head_lost'")
+    assert {row["child"] for row in found} == {*CHILDREN}
 
 
 def test_a_killed_sandbox_comes_back(tree):
@@ -241,6 +260,11 @@ def test_a_killed_sandbox_comes_back(tree):
         90,
         "prices did not go on",
     )
+
+
+def test_after_all_these_deaths_the_history_tells_of_every_process_once(tree):
+    until(lambda: history_is_whole(tree), 30, "a start has no stop, though nobody lives")
+    assert "(found)" in tree.run("status", "--history", "--limit", "1000").stdout
 
 
 def test_a_budget_below_what_it_needs_is_given_up_and_the_rest_lives():
