@@ -222,7 +222,7 @@ class _Followed:
 
 
 def replay(lines: Iterable[Begin | Line], given: Mapping[str, Budget]) -> Outcome:
-    """Judge a record again, under other budgets where they are given."""
+    """Judge a record again, under other budgets where they are given; `Refused` where nothing can be."""
     outcome = Outcome()
     specs: dict[str, Spec] = {}
     followed: dict[str, _Followed] = {}
@@ -257,6 +257,10 @@ def replay(lines: Iterable[Begin | Line], given: Mapping[str, Budget]) -> Outcom
         outcome.last = clock(line.now)
         outcome.looks += line.looks + 1
         _follow(one, line, before, outcome, clock)
+    if outcome.first is None:
+        raise Refused(
+            "nothing of the record can be judged: it must be whole from its first line on"
+        )
     return outcome
 
 

@@ -143,13 +143,13 @@ def differences(outcome: Outcome, lost: int, *, others: bool) -> list[str | Tabl
     said = f"{outcome.looks} looks from {outcome.first:%Y-%m-%d %H:%M:%S} to {outcome.last:%Y-%m-%d %H:%M:%S} UTC"
     count = len(outcome.differences)
     if count:
-        said += f": {count} orders differ" + (" with other budgets" if others else "")
+        said += f"; orders that differ{' with other budgets' if others else ''}: {count}"
     else:
-        said += ": every order is the recorded one"
+        said += "; every order is the recorded one"
     if lost:
-        said += f"; {lost} lines could not be read"
+        said += f"; lines that could not be read: {lost}"
     if not count:
-        return [said, _totals(outcome)]
+        return [said, "", _totals(outcome)]
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("at (UTC)", "child", "recorded", "replayed"):
         table.add_column(name)
@@ -157,7 +157,8 @@ def differences(outcome: Outcome, lost: int, *, others: bool) -> list[str | Tabl
         replayed = " ".join(filter(None, (_orders(one.replayed), one.why)))
         at = f"{one.at:%m-%d %H:%M:%S.%f}"[:-4]
         table.add_row(at, one.child, _orders(one.recorded), replayed)
-    return [said, "", table, "", _totals(outcome)]
+    limit = "Each process is followed to its first order that differs; what would have come after was not recorded."
+    return [said, "", table, "", _totals(outcome), "", limit]
 
 
 def _orders(orders: Iterable[Action]) -> str:

@@ -367,7 +367,7 @@ def test_all_of_it_judged_again_is_the_same_and_with_another_budget_is_not(tree)
     for order in ("relieve", "switch", "kill", "drain", "start"):
         assert re.search(rf"^{order} +\w+ +([1-9]\d*) +\1$", same, re.MULTILINE), same
     other = tree.run("replay", record, "--budget", "price_ingestor=400:500").stdout
-    assert "orders differ with other budgets" in other
+    assert "orders that differ with other budgets: " in other
     assert re.search(r"price_ingestor +relieve \(memory_soft\) +nothing", other), other
     refused = tree.run("replay", record, "--budget", "nobody=1:2", check=False)
     assert (refused.returncode, "--budget nobody=1:2: the record has" in refused.stderr) == (

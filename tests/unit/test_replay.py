@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors import cli
 from actors import replay as record
 from actors.replay import FAIR, Recorder, read, replay
 from actors.settings import Refused
@@ -216,6 +218,37 @@ def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "record").write_text(text)
     with pytest.raises(Refused, match="is no record of judgements; with VOLARIS_RECORD=1"):
         read(tmp_path / "record")
+
+
+def test_a_record_without_its_beginning_is_refused(tmp_path):
+    there = leaky(tmp_path / "record")
+    there.go(100)
+    lines, _ = read(tmp_path / "record")
+    for part in (lines[:1], lines[1:]):
+        with pytest.raises(Refused, match="must be whole from its first line"):
+            replay(part, {})
+
+
+def test_the_command_says_what_differs_and_fails_where_no_other_budget_was_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "record"
+    leaky(path).go(60)
+
+    def said(*words):
+        monkeypatch.setattr("sys.argv", ["volaris", "replay", str(path), *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr().out
+
+    assert said()[0] == 0
+    code, out = said("--budget", "x=400:500")
+    assert code == 0
+    assert re.search(r"x +drain \(memory_soft\) +nothing *\n", out)
+    path.write_text(path.read_text().replace('"start"', '"relieve"'))
+    code, out = said()
+    assert code == 1
+    assert re.search(r"x +relieve \(boot\) +start \(boot\)", out)
 
 
 def test_a_record_that_is_not_there_is_refused(tmp_path):
