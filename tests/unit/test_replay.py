@@ -245,7 +245,7 @@ def test_the_command_says_what_differs_and_fails_where_no_other_budget_was_asked
     code, out = said("--budget", "x=400:500")
     assert code == 0
     assert re.search(r"x +drain \(memory_soft\) +nothing *\n", out)
-    path.write_text(path.read_text().replace('"start"', '"relieve"'))
+    path.write_text(path.read_text().replace('"verb":"start"', '"verb":"relieve"'))
     code, out = said()
     assert code == 1
     assert re.search(r"x +relieve \(boot\) +start \(boot\)", out)
