@@ -1,5 +1,6 @@
 """A whole tree for a test: started as a user would start it, in a home and on ports of its own."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 
@@ -127,6 +129,20 @@ class Running:
 
     def job(self, name):
         return next(j for j in self.get("/api/v1/system/jobs").json()["jobs"] if j["id"] == name)
+
+    def query(self, *statements):
+        """Return each statement's rows, all of one moment, straight from the tree's own PostgreSQL."""
+
+        async def ask():
+            dsn = f"postgresql://postgres@/volaris?host={self.home}/pg"
+            connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    return [await connection.fetch(statement) for statement in statements]
+            finally:
+                await connection.close(timeout=10)
+
+        return asyncio.run(ask())
 
     def logs(self, name):
         with contextlib.suppress(OSError):

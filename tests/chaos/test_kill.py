@@ -1,6 +1,5 @@
 """Kill each part of a running tree in turn: it comes back by itself, alone, and loses nothing."""
 
-import asyncio
 import os
 import re
 import signal
@@ -8,7 +7,6 @@ import threading
 import time
 from collections import Counter
 
-import asyncpg
 import httpx
 import pytest
 
@@ -17,19 +15,6 @@ from tests.running import Running, until
 pytestmark = pytest.mark.tree
 
 CHILDREN = ("provider_pool", "price_ingestor", "api_server", "scheduler")
-
-
-def query(tree, sql, *args):
-    """Return rows straight from the tree's own PostgreSQL."""
-
-    async def ask():
-        connection = await asyncpg.connect(f"postgresql://postgres@/volaris?host={tree.home}/pg")
-        try:
-            return await connection.fetch(sql, *args)
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
 
 
 def pids_settle(tree):
@@ -145,7 +130,7 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
     pids_settle(tree)
     for _ in range(3):
         run = until(lambda: tree.job("prices")["last_state"] == "done" and tree.job("prices"), 60)
-        quotes = {row["symbol"]: row for row in query(tree, SNAPSHOT)}
+        quotes = {row["symbol"]: row for row in tree.query(SNAPSHOT)[0]}
         postmaster = int((tree.home / "pg" / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGKILL)
         until(
@@ -156,7 +141,7 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
             90,
             "refreshes did not go on",
         )
-        for row in query(tree, SNAPSHOT):
+        for row in tree.query(SNAPSHOT)[0]:
             old = quotes[row["symbol"]]
             assert row["at"] >= old["at"], "an acknowledged quote was lost"
     assert {name: c["state"] for name, c in tree.children().items()} == dict.fromkeys(
@@ -173,8 +158,7 @@ def books(tree):
     What is counted of the day's volume less what is in bars must stay that number, whatever dies: a lost
     bar would raise it, a doubled one lower it.
     """
-    rows = query(
-        tree,
+    [rows] = tree.query(
         "SELECT t.symbol, q.counted, q.volume, (q.at AT TIME ZONE 'America/New_York')::date AS day,"
         " sum(b.volume)::bigint AS bars, count(*) AS n, count(DISTINCT b.at) AS minutes FROM quotes q"
         " JOIN tickers t ON t.id = q.ticker_id JOIN bars_1m b ON b.ticker_id = q.ticker_id"
