@@ -32,7 +32,6 @@ import numpy as np
 import psutil
 
 from actors import memory
-from actors.domain.bars import FRESH, minute
 from actors.tree import TREE
 from benchmarks import tree_memory
 from benchmarks.curves import Curve, draw
@@ -47,6 +46,7 @@ RECOVERY_WITHIN = (
 SAMPLE_EVERY = 5.0
 WARM_UP = 60.0  # seconds of a life that are not measured: imports, first connections, caches
 BLOCK = 60.0  # seconds whose samples are one mean
+RUN = 3  # growths that are drawn together
 FEWEST = 8  # growths below which no interval is told
 RESAMPLES = 4000
 
@@ -66,11 +66,6 @@ FAULTS = (
     {"kind": "throttle", "count": 1},  # rare: the vendor is left alone for a minute afterwards
 )
 
-QUOTES = (
-    "SELECT t.symbol, q.at, q.fetched_at, q.last, q.volume, q.counted, q.counted_on"
-    " FROM quotes q JOIN tickers t ON t.id = q.ticker_id"
-)
-BARS = "SELECT t.symbol, b.at, b.volume FROM bars_1m b JOIN tickers t ON t.id = b.ticker_id"
 RUNS = "SELECT slot, state, error, seconds FROM job_runs WHERE job = 'prices'"
 HISTORY = "SELECT child, generation, event, cause, pid, at FROM actor_history"
 DONE = (
@@ -128,7 +123,7 @@ class Soak:
         self.blows, self.violations = [], []
         self.done = 0
         self.samples = defaultdict(list)  # by role: (seconds, cycles done, MB, life)
-        self.seen, self.newest = set(), {}
+        self.promised, self.newest = set(), {}
         self.told, self.longest = Counter(), 0.0
         self.spells = Counter()
 
@@ -157,15 +152,14 @@ class Soak:
 
     def note_rows(self):
         """Note what is stored now, and must be there for ever: that is what an acknowledged cycle is."""
-        [progress], quotes = self.tree.query(DONE, QUOTES)
+        [progress], quotes = self.tree.query(DONE, ledger.QUOTES)
         self.done = progress["n"]
         for row in quotes:
             symbol, at = row["symbol"], row["at"]
             if at < self.newest.get(symbol, at):
                 self.violations.append(f"the quote of {symbol} went back from a newer one to {at}")
             self.newest[symbol] = at
-            if row["last"] is not None and abs(row["fetched_at"] - at) <= FRESH:
-                self.seen.add((symbol, minute(at)))
+        self.promised |= ledger.traded(quotes)
 
     def watch(self):
         while not self.stop.is_set():
@@ -345,7 +339,7 @@ class Soak:
     def run(self, cycles, kills):
         """Return the rows at the opening and at the close."""
         until(lambda: self.tree.job("prices")["last_state"] == "done", 60)
-        opened = self.tree.query(QUOTES, BARS)
+        opened = self.tree.query(ledger.QUOTES, ledger.BARS)
         self.note_rows()
         threads = [threading.Thread(target=t) for t in (self.watch, self.call, self.spoil)]
         for thread in threads:
@@ -366,7 +360,7 @@ class Soak:
 
     def closing(self):
         with contextlib.suppress(*AWAY):
-            return self.tree.query(QUOTES, BARS, RUNS, HISTORY)
+            return self.tree.query(ledger.QUOTES, ledger.BARS, RUNS, HISTORY)
         return None
 
     def judge(self, opened, closed, every):
@@ -379,7 +373,7 @@ class Soak:
         self.violations += ledger.slots(runs, timedelta(seconds=every))
         unclosed = ledger.volumes(ledger.accounts(*opened), quotes, bars)
         self.violations += unclosed
-        self.violations += ledger.minutes(bars, self.seen)
+        self.violations += ledger.minutes(bars, self.promised)
         self.violations += ledger.history(history, living)
         self.violations += ledger.causes(history, dealt, outages)
         grid = ledger.grid(runs, timedelta(seconds=every))
@@ -391,7 +385,7 @@ class Soak:
         ]
         return {
             "slots": (len(grid), len(runs)),
-            "minutes of stored quotes": (len(self.seen), len(self.seen & kept)),
+            "minutes of stored quotes": (len(self.promised), len(self.promised & kept)),
             "symbols whose volumes add up": (
                 len(opened[0]),
                 len(opened[0]) - len({one.split()[0] for one in unclosed}),
@@ -450,33 +444,40 @@ def slope(lives, seed=0):
     Neighbouring samples are alike, and a process that was replaced begins at another level.  So each life
     (after its first minute) is cut into blocks of a minute, and the data are the growths from one block's
     mean to the next one's within the same life: levels drop out, noise within a minute is averaged, one step
-    is one datum, while a leak shows in every one.  The slope is all growth over all cycles between; its
-    interval is the percentile bootstrap over the growths.  A growth that noise made is taken back by the
-    next one, so the interval is rather too wide than too narrow.
+    is one datum, while a leak shows in every one.  The slope is all growth over all cycles between.  What
+    noise adds the next growth takes back, so the interval is the percentile moving-block bootstrap: runs of
+    three growths of one life, drawn with replacement.
     """
-    growths = []
-    for points in lives:
-        first = points[0][0]
-        blocks = defaultdict(list)
-        for at, cycles, mb in points:
-            blocks[int((at - first) // BLOCK)].append((cycles, mb))
-        means = {
-            n: np.mean(block, axis=0)
-            for n, block in blocks.items()
-            if len(block) >= 0.6 * BLOCK / SAMPLE_EVERY
-        }
-        growths += [means[n + 1] - means[n] for n in means if n + 1 in means]
-    growths = [g for g in growths if g[0] > 0]
-    if not growths:
+    chains = [growths for points in lives if len(growths := growths_of(points))]
+    if not chains:
         return Slope(0)
-    data = np.array(growths)
-    value = float(1000 * data[:, 1].sum() / data[:, 0].sum())
+    data = np.concatenate(chains)
+    cycles, mb = data.sum(axis=0)
+    value = float(1000 * mb / cycles)
     if len(data) < FEWEST:
         return Slope(len(data), value)
-    chosen = np.random.default_rng(seed).integers(len(data), size=(RESAMPLES, len(data)))
-    sums = data[chosen].sum(axis=1)
+    runs = np.array([run for chain in chains for run in runs_of(chain)])
+    drawn = np.random.default_rng(seed).integers(len(runs), size=(RESAMPLES, -(-len(data) // RUN)))
+    sums = runs[drawn].sum(axis=1)
     low, high = np.percentile(1000 * sums[:, 1] / sums[:, 0], (2.5, 97.5))
     return Slope(len(data), value, float(low), float(high))
+
+
+def growths_of(points):
+    """Return (cycles, MB) from each minute's mean to the next one's."""
+    first, blocks = points[0][0], defaultdict(list)
+    for at, cycles, mb in points:
+        blocks[int((at - first) // BLOCK)].append((cycles, mb))
+    fewest = 0.6 * BLOCK / SAMPLE_EVERY
+    means = {n: np.mean(block, axis=0) for n, block in blocks.items() if len(block) >= fewest}
+    growths = [means[n + 1] - means[n] for n in means if n + 1 in means]
+    return [growth for growth in growths if growth[0] > 0]
+
+
+def runs_of(chain):
+    """Return the sums of every three consecutive growths, or of all where there are fewer."""
+    length = min(RUN, len(chain))
+    return [np.sum(chain[n : n + length], axis=0) for n in range(len(chain) - length + 1)]
 
 
 def role_of(victim):
@@ -517,7 +518,7 @@ def report(soak, closed, rows, options, picture):
     print(f"{'blows':18}{'times':>8}{'median s':>10}{'max s':>8}  until all was up; ways")
     for victim in (*CHILDREN, "supervisor", "sandbox", "postgresql", "raylet", "gcs_server"):
         mine = [b for b in soak.blows if b.victim == victim]
-        took = [b.took for b in mine if b.took is not None] or [float("nan")]
+        took = [b.took for b in mine if b.took is not None] or [0.0]
         ways = ", ".join(f"{n} {way}" for way, n in Counter(b.way for b in mine).most_common())
         print(f"{victim:18}{len(mine):8}{statistics.median(took):10.1f}{max(took):8.1f}  {ways}")
     print(f"vendor faults: {', '.join(f'{n} {kind}' for kind, n in soak.spells.most_common())}\n")

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from actors.domain.bars import minute, trading_day
+from actors.domain.bars import FRESH, minute, trading_day
 
 Row = Mapping[str, Any]
+
+QUOTES = (
+    "SELECT t.symbol, q.at, q.fetched_at, q.last, q.volume, q.counted, q.counted_on"
+    " FROM quotes q JOIN tickers t ON t.id = q.ticker_id"
+)
+BARS = "SELECT t.symbol, b.at, b.volume FROM bars_1m b JOIN tickers t ON t.id = b.ticker_id"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENDED = frozenset({"done", "failed", "missed", "lost"})
@@ -97,14 +103,22 @@ def volumes(opened: Mapping[str, Account], quotes: Iterable[Row], bars: Iterable
     return wrong
 
 
-def minutes(bars: Iterable[Row], seen: Iterable[tuple[str, datetime]]) -> list[str]:
-    """Judge bars (symbol, at): each minute once, and one for each (symbol, time) of a quote seen stored."""
+def traded(quotes: Iterable[Row]) -> set[tuple[str, datetime]]:
+    """Return the (symbol, minute) that stored quotes (last, at, fetched_at) promise a bar of."""
+    return {
+        (row["symbol"], minute(row["at"]))
+        for row in quotes
+        if row["last"] is not None and abs(row["fetched_at"] - row["at"]) <= FRESH
+    }
+
+
+def minutes(bars: Iterable[Row], promised: Iterable[tuple[str, datetime]]) -> list[str]:
+    """Judge bars (symbol, at): each minute once, and one for each (symbol, minute) that was promised."""
     found = Counter((bar["symbol"], bar["at"]) for bar in bars)
     wrong = [f"{symbol} has {n} bars of {at}" for (symbol, at), n in found.items() if n > 1]
-    expected = {(symbol, minute(at)) for symbol, at in seen}
     return wrong + [
         f"{symbol} has no bar of {at}, though a quote of then was stored"
-        for symbol, at in sorted(expected - found.keys())
+        for symbol, at in sorted(set(promised) - found.keys())
     ]
 
 

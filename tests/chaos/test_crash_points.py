@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from actors.tree import TREE
-from tests.chaos import blows
+from tests.chaos import blows, ledger
 from tests.chaos.blows import Ray
-from tests.chaos.test_kill import books, history_is_whole, query
+from tests.chaos.test_kill import history_is_whole
 from tests.running import Running, alive, until
 
 pytestmark = pytest.mark.tree
@@ -112,7 +112,7 @@ def deaths(tree):
 def lives_of_slots(tree):
     """Return by slot every state its run has had, in order."""
     lives = {}
-    for row in query(tree, "SELECT slot, state FROM told ORDER BY n"):
+    for row in tree.query("SELECT slot, state FROM told ORDER BY n")[0]:
         lives[row["slot"]] = (*lives.get(row["slot"], ()), row["state"])
     return lives
 
@@ -130,8 +130,8 @@ def test_twenty_deaths_between_two_steps_lose_no_slot_and_no_share():
     ).start(wait=False)
     try:
         until(lambda: watched(tree), 60)
-        until(lambda: query(tree, "SELECT FROM quotes LIMIT 1"), 120, "nothing was ever stored")
-        opened = books(tree)
+        until(lambda: tree.query("SELECT FROM quotes LIMIT 1")[0], 120, "nothing was ever stored")
+        opened = ledger.accounts(*tree.query(ledger.QUOTES, ledger.BARS))
         until(
             lambda: (found := deaths(tree)).total() >= 20 and {*points} <= {*found},
             120,
@@ -144,13 +144,12 @@ def test_twenty_deaths_between_two_steps_lose_no_slot_and_no_share():
             return lost == sum(deaths(tree)[point] for point in points[:2])
 
         until(all_lost_are_told, 60, "a lost run is not recorded as lost", every=0.05)
-        lives, closed = lives_of_slots(tree), books(tree)
+        lives = lives_of_slots(tree)
         assert {*lives.values()} <= LIVES_OF_A_SLOT, "a slot was run twice"
         steps = {later - earlier for earlier, later in pairwise(sorted(lives))}
         assert steps == {timedelta(seconds=1)}, "a slot is absent"
-        same_day = {symbol for symbol, (day, _) in opened.items() if closed[symbol][0] == day}
-        assert {s: closed[s] for s in same_day} == {s: opened[s] for s in same_day}
-        ended = query(tree, "SELECT DISTINCT child, cause FROM actor_history WHERE event = 'stop'")
+        assert ledger.volumes(opened, *tree.query(ledger.QUOTES, ledger.BARS)) == []
+        [ended] = tree.query("SELECT DISTINCT child, cause FROM actor_history WHERE event = 'stop'")
         assert {(row["child"], row["cause"]) for row in ended} == {
             ("scheduler", "crash"),
             ("price_ingestor", "crash"),

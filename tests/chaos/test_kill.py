@@ -10,6 +10,7 @@ from collections import Counter
 import httpx
 import pytest
 
+from tests.chaos import ledger
 from tests.running import Running, until
 
 pytestmark = pytest.mark.tree
@@ -152,29 +153,9 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
 SNAPSHOT = "SELECT t.symbol, q.at, q.volume FROM quotes q JOIN tickers t ON t.id = q.ticker_id"
 
 
-def books(tree):
-    """Return, by symbol, the trading day and the volume that was there before the first observation.
-
-    What is counted of the day's volume less what is in bars must stay that number, whatever dies: a lost
-    bar would raise it, a doubled one lower it.
-    """
-    [rows] = tree.query(
-        "SELECT t.symbol, q.counted, q.volume, (q.at AT TIME ZONE 'America/New_York')::date AS day,"
-        " sum(b.volume)::bigint AS bars, count(*) AS n, count(DISTINCT b.at) AS minutes FROM quotes q"
-        " JOIN tickers t ON t.id = q.ticker_id JOIN bars_1m b ON b.ticker_id = q.ticker_id"
-        " WHERE (b.at AT TIME ZONE 'America/New_York')::date ="
-        " (q.at AT TIME ZONE 'America/New_York')::date GROUP BY t.symbol, q.counted, q.volume, q.at",
-    )
-    assert len(rows) >= 513
-    assert all(row["counted"] == row["volume"] for row in rows), "every share told of is counted"
-    assert all(row["n"] == row["minutes"] for row in rows)
-    return {row["symbol"]: (row["day"], row["counted"] - row["bars"]) for row in rows}
-
-
 def history_is_whole(tree):
     """Tell whether every process has one start at most, one stop at most, and a stop unless it lives."""
-    rows = query(
-        tree,
+    [rows] = tree.query(
         "SELECT boot, child, generation, event, count(*) AS n FROM actor_history"
         " WHERE event IN ('start', 'stop') GROUP BY boot, child, generation, event",
     )
@@ -189,15 +170,18 @@ def history_is_whole(tree):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def ledger(tree):
+def opened(tree):
     """Open the books once the first refresh is stored."""
     until(lambda: tree.job("prices")["last_state"] == "done", 60)
-    return books(tree)
+    quotes, bars = tree.query(ledger.QUOTES, ledger.BARS)
+    assert len(quotes) >= 513
+    return ledger.accounts(quotes, bars)
 
 
 @pytest.fixture(autouse=True)
-def no_bar_is_lost_or_doubled(tree, ledger):
+def no_bar_is_lost_or_doubled(tree, opened):
     """Close the books after each kill: nothing is lost, nothing is counted twice."""
+    before = ledger.traded(tree.query(ledger.QUOTES)[0])
     yield
     last = tree.job("prices")["last_slot"]
     until(
@@ -207,9 +191,9 @@ def no_bar_is_lost_or_doubled(tree, ledger):
         60,
         "no refresh after the kill",
     )
-    now = books(tree)
-    same_day = {symbol: base for symbol, base in ledger.items() if now[symbol][0] == base[0]}
-    assert {symbol: now[symbol] for symbol in same_day} == same_day
+    quotes, bars = tree.query(ledger.QUOTES, ledger.BARS)
+    assert ledger.volumes(opened, quotes, bars) == []
+    assert ledger.minutes(bars, before | ledger.traded(quotes)) == []
 
 
 def test_a_killed_head_brings_the_whole_tree_back(tree):
@@ -229,7 +213,8 @@ def test_a_killed_head_brings_the_whole_tree_back(tree):
         until(lambda: tree.job("prices")["last_state"] == "done", 60)
     assert len([p for p in tree.members() if p.name() == "raylet"]) == 1
     # One that the root saw die before it died itself has crashed, as far as anybody knows.
-    assert query(tree, "SELECT FROM actor_history WHERE (event, cause) = ('stop', 'head_lost')")
+    [found] = tree.query("SELECT FROM actor_history WHERE (event, cause) = ('stop', 'head_lost')")
+    assert found
 
 
 def test_a_killed_sandbox_comes_back(tree):

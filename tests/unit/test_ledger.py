@@ -4,7 +4,17 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tests.chaos.ledger import Account, accounts, causes, grid, history, minutes, slots, volumes
+from tests.chaos.ledger import (
+    Account,
+    accounts,
+    causes,
+    grid,
+    history,
+    minutes,
+    slots,
+    traded,
+    volumes,
+)
 
 NOON = datetime(2026, 11, 24, 17, tzinfo=UTC)
 HALF = timedelta(seconds=0.5)
@@ -108,11 +118,17 @@ def test_a_bar_of_another_day_or_symbol_is_not_in_the_sum():
 
 
 def test_each_minute_of_a_stored_quote_has_one_bar():
-    seen = [("SPY", after(1)), ("SPY", after(59.9)), ("SPY", after(130))]
-    assert minutes(BARS, seen) == []
-    [absent] = minutes(BARS, [*seen, ("SPY", after(180))])
+    def told(seconds, last=1.0, fetched=None):
+        at = after(seconds)
+        return {"symbol": "SPY", "at": at, "fetched_at": fetched or at, "last": last}
+
+    quotes = [told(1), told(59.9), told(130)]
+    assert traded(quotes) == {("SPY", after(0)), ("SPY", after(120))}
+    assert minutes(BARS, traded(quotes)) == []
+    assert minutes(BARS, traded([told(300, last=None), told(300, fetched=after(9999))])) == []
+    [absent] = minutes(BARS, traded([*quotes, told(180)]))
     assert "SPY has no bar of 2026-11-24 17:03" in absent
-    [double] = minutes([*BARS, bar(60, 1)], seen)
+    [double] = minutes([*BARS, bar(60, 1)], traded(quotes))
     assert "SPY has 2 bars of 2026-11-24 17:01" in double
 
 
