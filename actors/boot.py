@@ -291,6 +291,9 @@ class Boot:
             "VOLARIS_MARK": str(self._home),
             "RAY_START_HOOK": "actors.runtime.slim_head",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray would keep a record of each of the last 100,000 calls in the head: with four pulses a
+            # second that is a growth of hours, and only its dashboard's list of tasks ever reads it.
+            "RAY_task_events_report_interval_ms": "0",
             "OPENBLAS_NUM_THREADS": "1",  # a pool of threads in each actor is memory for nothing
             "PYTHONUNBUFFERED": "1",
         }

@@ -107,6 +107,18 @@ def row(tree, child, event, generation):
     return until(find, 30, f"no {event} of {child}.{generation}")
 
 
+def test_the_head_keeps_no_record_of_the_tree_s_calls(tree, wire):
+    """It would keep 100,000 of them: pulses alone would let it grow for hours."""
+
+    def recorded():
+        return [event.task_info.name for event in ray._private.state.state._get_all_task_events()]
+
+    # The calls of this test's own process are recorded: what is not found is not there.
+    wire.blow("scheduler", blows.leak, 1, 0.01)
+    until(lambda: any("ray_call" in name for name in recorded()), 30)
+    assert not any("pulse" in name for name in recorded())
+
+
 def test_a_bloated_child_is_relieved_beside_and_nobody_who_asks_notices(tree, wire):
     before = tree.children()
     first = before["price_ingestor"]
