@@ -99,13 +99,13 @@ class Scheduler:
         # What was due while the whole tree was down is nobody's miss, but may still be in its grace.
         since = max(self._settled.get(job.id, EPOCH), self._booted_at - job.grace)
         slots = due(job, since, now, always_open=always_open)
-        for at in slots[:-1]:
-            if not await self._miss(job, at, "the next slot had come before it could start"):
-                return
+        passed = "the next slot had come before it could start"
+        if len(slots) > 1 and not await self._miss(job, slots[:-1], passed):
+            return
         for at in slots[-1:]:
             late = now - at
             if late > job.grace:
-                await self._miss(job, at, f"found {late.total_seconds():.0f} s late")
+                await self._miss(job, [at], f"found {late.total_seconds():.0f} s late")
             elif job.id not in self._running:  # else it waits for the run before it, in its grace
                 await self._run(job, at)
 
@@ -136,15 +136,15 @@ class Scheduler:
         self._running.pop(job.id, None)
         self._wake.set()
 
-    async def _miss(self, job: Job, at: datetime, why: str) -> bool:
+    async def _miss(self, job: Job, slots: list[datetime], why: str) -> bool:
         boot = self._settings.boot_id
         try:
             await self._database.run(
-                lambda c: runs.record_missed(c, job.id, at, boot, why), deadline=5.0
+                lambda c: runs.record_missed(c, job.id, slots, boot, why), deadline=5.0
             )
         except DatabaseAway:
             return False
-        self._settle(job, at)
+        self._settle(job, slots[-1])
         return True
 
     def _settle(self, job: Job, at: datetime) -> None:

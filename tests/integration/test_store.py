@@ -401,8 +401,8 @@ async def test_a_run_is_recorded_from_claim_to_end(database):
         lambda c: jobs.finish(c, "prices", slots[0], "done", 0.5, None, {"stored": 513})
     )
     await database.run(lambda c: jobs.finish(c, "prices", slots[1], "failed", 0.1, "it broke"))
-    await database.run(lambda c: jobs.record_missed(c, "digest", slots[3], "boot", "too late"))
-    await database.run(lambda c: jobs.record_missed(c, "prices", slots[0], "boot", "too late"))
+    await database.run(lambda c: jobs.record_missed(c, "digest", [slots[3]], "boot", "too late"))
+    await database.run(lambda c: jobs.record_missed(c, "prices", [slots[0]], "boot", "too late"))
     assert await database.run(jobs.abandon) == 1
     runs = {(run.job, run.slot): run for run in await database.run(lambda c: jobs.recent(c, 10))}
     assert [runs["prices", slot].state for slot in slots[:3]] == ["done", "failed", "lost"]

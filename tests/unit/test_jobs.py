@@ -80,7 +80,13 @@ def test_very_many_missed_slots_are_bounded():
     every_second = Job(id="s", child="c", method="m", every=timedelta(seconds=1))
     now = at("2026-11-24T12:00:00")
     found = due(every_second, now - LOOK_BACK, now, always_open=True)
-    assert (len(found), found[-1]) == (64, now)
+    assert (len(found), found[-1]) == (6_000, now)
+
+
+def test_eight_days_of_prices_are_all_found():
+    now = at("2026-11-24T12:00:00")
+    found = due(TABLE["prices"], now - LOOK_BACK, now, always_open=True)
+    assert len(found) == 8 * 720
 
 
 times = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(
@@ -99,14 +105,13 @@ def test_ticks_at_any_moments_find_each_slot_exactly_once(start, every, ticks):
         settled = max([settled, *slots])
     assert len(found) == len(set(found))
     assert found == sorted(found)
-    if every >= 5:  # fewer than the bound at a time
-        first = start - (start - EPOCH) % job.every + job.every
-        expected = (
-            [first + n * job.every for n in range(int((now - first) / job.every) + 1)]
-            if now >= first
-            else []
-        )
-        assert found == expected
+    first = start - (start - EPOCH) % job.every + job.every
+    expected = (
+        [first + n * job.every for n in range(int((now - first) / job.every) + 1)]
+        if now >= first
+        else []
+    )
+    assert found == expected
 
 
 @given(times, st.sampled_from(JOBS))
