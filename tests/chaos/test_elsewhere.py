@@ -75,7 +75,7 @@ def test_over_soft_it_is_relieved(tree, wire):
     )
 
 
-def test_over_hard_with_its_loop_blocked_it_is_ended_by_its_guard(tree, wire):
+def test_over_hard_with_its_loop_blocked_it_is_ended_where_it_is(tree, wire):
     before = tree.children()
     wire.blow(VICTIM, blows.block_loop_and_leak, 1024, 5)
     tree.back_alone(VICTIM, before)
@@ -83,7 +83,7 @@ def test_over_hard_with_its_loop_blocked_it_is_ended_by_its_guard(tree, wire):
 
 
 def test_over_hard_in_a_c_call_that_holds_the_gil_it_is_ended_from_beside(tree, wire):
-    """Slowly, so that it would be killed as hung before the call ended."""
+    """Its guard cannot run; the call is so slow that otherwise it would be killed as hung."""
     before = tree.children()
     sender = blows.Sender(1024, 80)
     wire.blow(VICTIM, blows.receive_in_c, sender.port, 1024)
