@@ -232,8 +232,12 @@ def test_a_killed_sandbox_comes_back(tree):
 
 
 def test_after_all_these_deaths_the_history_tells_of_every_process_once(tree):
-    until(lambda: history_is_whole(tree), 30, "a start has no stop, though nobody lives")
-    assert "(found)" in tree.run("status", "--history", "--limit", "1000").stdout
+    before, root = pids_settle(tree), tree.supervisor()
+    os.kill(root, signal.SIGKILL)
+    os.kill(before["scheduler"], signal.SIGKILL)  # nobody sees it die
+    until(lambda: tree.supervisor() != root and tree.pids()["scheduler"] != before["scheduler"], 60)
+    until(lambda: history_is_whole(tree), 60, "a start has no stop, though nobody lives")
+    assert "crash (found)" in tree.run("status", "--history", "--limit", "1000").stdout
 
 
 def test_a_budget_below_what_it_needs_is_given_up_and_the_rest_lives():

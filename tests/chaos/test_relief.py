@@ -370,14 +370,26 @@ def test_work_in_hand_is_finished_before_the_old_one_goes(tree, wire):
     until(lambda: not os.path.exists(f"/proc/{first['pid']}"), 60)
 
 
-def test_all_of_it_judged_again_is_the_same_and_with_another_budget_is_not(tree):
-    """What the tests above did to the tree is the record; see `tests/unit/test_replay.py`."""
+def test_all_of_it_judged_again_is_the_same_and_with_another_budget_is_not(tree, wire):
+    """The record is of this kill and this relief, and of all that was done to the tree before."""
+    first = tree.children()
+    os.kill(first["scheduler"]["pid"], signal.SIGKILL)
+    wire.blow("price_ingestor", blows.leak, SOFT["price_ingestor"] - 40, 0.5)
+    until(
+        lambda: (
+            tree.all_up()
+            and tree.children()["scheduler"]["generation"] > first["scheduler"]["generation"]
+            and not os.path.exists(f"/proc/{first['price_ingestor']['pid']}")
+        ),
+        60,
+        "they were not replaced",
+    )
     record = str(tree.home / "logs" / "judgements.jsonl")
     same = tree.run("replay", record).stdout
     assert "every order is the recorded one" in same
     assert "could not be read" not in same
-    for order in ("relieve", "switch", "kill", "drain", "start"):
-        assert re.search(rf"^{order} +\w+ +([1-9]\d*) +\1$", same, re.MULTILINE), same
+    for order in ("start +crash", "start +boot", "relieve +memory_soft", "switch +memory_soft"):
+        assert re.search(rf"^{order} +([1-9]\d*) +\1$", same, re.MULTILINE), same
     other = tree.run("replay", record, "--budget", "price_ingestor=400:500").stdout
     assert "orders that differ with other budgets: " in other
     assert re.search(r"price_ingestor +relieve \(memory_soft\) +nothing", other), other
