@@ -67,7 +67,7 @@ def panel(curve, x0, y0, end, x_label):
     marks = ticks(0, end, 8)
     for x in marks:
         label = f"{x:g} {x_label}" if x == marks[-1] else f"{x:g}"
-        anchor = "end" if x == marks[-1] else "middle"
+        anchor = "end" if x > 0.95 * end else "middle"
         yield (
             f'<text x="{x0 + wide * x / end:.1f}" y="{y0 + tall + 15}" text-anchor="{anchor}">'
             f"{escape(label)}</text>"

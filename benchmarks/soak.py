@@ -1,9 +1,9 @@
 """Thousands of accelerated price cycles while every part of the tree is killed, hung and bloated in turn.
 
-`python -m benchmarks.soak [--cycles 5000] [--kills 120] [--seed 1] [--every 0.5] [--minutes 100] [--out FOLDER]`
+`python -m benchmarks.soak [--cycles 5000] [--kills 120] [--storms 2] [--seed 1] [--every 0.5] [--out FOLDER]`
 
-The run is three storms of blows, each followed by a calm in which the memory of what was started anew is
-watched; the vendor's faults come and go all the time.  It ends when so many cycles are *done* and so many
+The run is storms of blows, each followed by a calm in which the memory of what was started anew is watched;
+the vendor's faults come and go all the time.  It ends when so many cycles are *done* and so many
 processes have been killed, or, as a failure, when the minutes are over.  What it proves is read from the rows
 that are left (`tests/chaos/ledger.py`); what it measures is described at `sample` and `slope`.
 """
@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -38,13 +39,14 @@ from benchmarks.curves import Curve, draw
 from tests.chaos import ledger
 from tests.running import Running, alive, until  # sets the token, which ray reads when imported
 
-STORMS = 3
 CHILDREN = tuple(row.id for row in TREE)
 RECOVERY_WITHIN = (
     180.0  # seconds; a given-up child is tried again after 300: that is a failure here
 )
 SAMPLE_EVERY = 5.0
-WARM_UP = 60.0  # seconds of a life that are not measured: imports, first connections, caches
+# Seconds of a life that are not measured: imports, first connections, and the heap until it has its size
+# (measured: an undisturbed process gains 2 to 4 MB in its first five minutes, then next to nothing).
+WARM_UP = 300.0
 BLOCK = 60.0  # seconds whose samples are one mean
 RUN = 3  # growths that are drawn together
 FEWEST = 8  # growths below which no interval is told
@@ -322,21 +324,21 @@ class Soak:
             every=1.0,
         )
 
-    def direct(self, cycles, kills):
+    def direct(self, cycles, kills, storms):
         """Deal so many blows in storms, and let so many cycles be done."""
         blows = deals(self.rng)
-        for storm in range(STORMS):
-            self.until_done(cycles * storm // STORMS)
-            share = kills * (storm + 1) // STORMS - kills * storm // STORMS
+        for storm in range(storms):
+            self.until_done(cycles * storm // storms)
+            share = kills * (storm + 1) // storms - kills * storm // storms
             for victim, way in itertools.islice(blows, share):
                 time.sleep(self.rng.uniform(0.5, 4))
                 assert time.monotonic() < self.end, "the minutes are over"
                 self.strike(victim, way)
                 said(self, f"{victim}: {way}, {self.blows[-1].took:.1f} s")
-            said(self, f"storm {storm + 1} of {STORMS} is over")
+            said(self, f"storm {storm + 1} of {storms} is over")
         self.until_done(cycles)
 
-    def run(self, cycles, kills):
+    def run(self, cycles, kills, storms):
         """Return the rows at the opening and at the close."""
         until(lambda: self.tree.job("prices")["last_state"] == "done", 60)
         opened = self.tree.query(ledger.QUOTES, ledger.BARS)
@@ -345,7 +347,7 @@ class Soak:
         for thread in threads:
             thread.start()
         try:
-            self.direct(cycles, kills)
+            self.direct(cycles, kills, storms)
         except Exception as e:
             self.violations.append(f"{type(e).__name__}: {e}")
             said(self, f"ended early: {self.violations[-1]}")
@@ -442,7 +444,7 @@ def slope(lives, seed=0):
     """Return the growth of a role's memory per 1,000 cycles.
 
     Neighbouring samples are alike, and a process that was replaced begins at another level.  So each life
-    (after its first minute) is cut into blocks of a minute, and the data are the growths from one block's
+    (after its first five minutes) is cut into blocks of a minute, and the data are the growths from one block's
     mean to the next one's within the same life: levels drop out, noise within a minute is averaged, one step
     is one datum, while a leak shows in every one.  The slope is all growth over all cycles between.  What
     noise adds the next growth takes back, so the interval is the percentile moving-block bootstrap: runs of
@@ -531,7 +533,9 @@ def report(soak, closed, rows, options, picture):
     states = Counter(run["state"] for run in runs)
     print(f"\ncycles: {', '.join(f'{n} {state}' for state, n in states.most_common())}")
     why = Counter(
-        (run["state"], (run["error"] or "")[:90]) for run in runs if run["state"] != "done"
+        (run["state"], re.sub(r"\d+\.\d+", "…", run["error"] or "")[:90])
+        for run in runs
+        if run["state"] != "done"
     )
     for (state, error), n in why.most_common(8):
         print(f"  {n:5} {state}: {error}")
@@ -553,6 +557,7 @@ def report(soak, closed, rows, options, picture):
             {
                 "benchmark": "soak",
                 "seed": options.seed,
+                "storms": options.storms,
                 "every_s": options.every,
                 "minutes": round(minutes, 1),
                 "cycles": dict(states),
@@ -603,10 +608,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=5000, help="that must be done")
     parser.add_argument("--kills", type=int, default=120, help="processes that are ended")
+    parser.add_argument("--storms", type=int, default=2, help="they are dealt in")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=float, default=0.5, help="seconds between two cycles")
     parser.add_argument("--minutes", type=float, default=100, help="after which it has failed")
-    parser.add_argument("--out", type=Path, help="for the picture and the logs")
+    parser.add_argument("--out", type=Path, help="for the picture, the samples and the logs")
     options = parser.parse_args()
     out = options.out or Path(tempfile.mkdtemp(prefix="soak"))
     out.mkdir(parents=True, exist_ok=True)
@@ -619,7 +625,7 @@ def main():
     )
     try:
         soak = Soak(tree.start(), options.seed, options.minutes)
-        opened, closed = soak.run(options.cycles, options.kills)
+        opened, closed = soak.run(options.cycles, options.kills, options.storms)
         rows = soak.judge(opened, closed, options.every)
         shutil.copytree(tree.home / "logs", out / "logs", dirs_exist_ok=True)
         shutil.copy(tree.home / "up.log", out / "logs")
@@ -627,6 +633,11 @@ def main():
         left = tree.stop()
     if left:
         soak.violations.append(f"{len(left)} processes outlived the tree")
+    with (out / "memory.csv").open("w") as file:
+        file.write("process,seconds,cycles,mb,life\n")
+        for role, samples in soak.samples.items():
+            for at, cycles, mb, life in samples:
+                file.write(f"{role},{at:.1f},{cycles},{mb:.3f},{'-'.join(map(str, life))}\n")
     picture = out / "memory.svg"
     picture.write_text(draw(curves(soak), "minutes", "MB of private memory"))
     report(soak, closed, rows, options, picture)

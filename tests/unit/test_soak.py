@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.soak import CHILDREN, WAYS, deals, settled, slope
+from benchmarks.soak import CHILDREN, WARM_UP, WAYS, deals, settled, slope
 
 
 def life(minutes, mb=60.0, leak=0.0, noise=0.05, step=0.0, seed=0):
@@ -47,12 +47,12 @@ def test_of_too_little_nothing_is_told():
 
 
 def test_the_warm_up_and_what_a_blow_did_are_not_measured():
-    samples = [(at, n, 60.0, ("a",)) for n, at in enumerate(range(0, 300, 5))]
-    samples += [(at, n, 70.0, ("b",)) for n, at in enumerate(range(300, 400, 5), 60)]
-    first, second = settled(samples, [(200, 210)])
-    assert first[0][0] == 60
-    assert {200, 205, 210}.isdisjoint(at for at, _, _ in first)
-    assert second[0] == (360, 72, 70.0)
+    samples = [(at, at * 2, 60.0, ("a",)) for at in range(0, 600, 5)]
+    samples += [(at, at * 2, 70.0, ("b",)) for at in range(600, 1200, 5)]
+    first, second = settled(samples, [(400, 410)])
+    assert first[0][0] == WARM_UP
+    assert {400, 405, 410}.isdisjoint(at for at, _, _ in first)
+    assert second[0] == (600 + WARM_UP, 2 * (600 + WARM_UP), 70.0)
 
 
 def test_each_deal_hits_everybody_and_the_seed_decides_it():
