@@ -69,7 +69,7 @@ FAULTS = (
 )
 
 RUNS = "SELECT slot, state, error, seconds FROM job_runs WHERE job = 'prices'"
-HISTORY = "SELECT child, generation, event, cause, pid, at FROM actor_history"
+HISTORY = "SELECT child, generation, event, cause, at FROM actor_history"
 DONE = (
     "SELECT count(*) AS n, max(slot) AS last FROM job_runs WHERE job = 'prices' AND state = 'done'"
 )
@@ -377,14 +377,10 @@ class Soak:
         self.violations += unclosed
         self.violations += ledger.minutes(bars, self.promised)
         self.violations += ledger.history(history, living)
-        self.violations += ledger.causes(history, dealt, outages)
+        stopped = ledger.stops(history, outages)
+        self.violations += ledger.causes(stopped, dealt)
         grid = ledger.grid(runs, timedelta(seconds=every))
         kept = {(bar["symbol"], bar["at"]) for bar in bars}
-        stops = [
-            r
-            for r in history
-            if r["event"] == "stop" and not any(a <= r["at"] <= b for a, b in outages)
-        ]
         return {
             "slots": (len(grid), len(runs)),
             "minutes of stored quotes": (len(self.promised), len(self.promised & kept)),
@@ -392,7 +388,7 @@ class Soak:
                 len(opened[0]),
                 len(opened[0]) - len({one.split()[0] for one in unclosed}),
             ),
-            "stops of children": (len(dealt), len(stops)),
+            "stops of children": (len(dealt), len(stopped)),
         }
 
 

@@ -5,7 +5,7 @@ list means that everything adds up.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -123,17 +123,16 @@ def minutes(bars: Iterable[Row], promised: Iterable[tuple[str, datetime]]) -> li
 
 
 def history(rows: Iterable[Row], living: Mapping[str, int]) -> list[str]:
-    """Judge starts and stops (child, generation, event, cause, pid, at) of one boot, given who lives.
+    """Judge starts and stops (child, generation, event, at) of one boot, given who lives.
 
-    Generations rise by one.  A generation starts once; a root that was restarted itself notes those that
-    it adopts as started again, cause `boot`, same pid.  It stops once, unless it lives, or its end was
-    nobody's to see: then a root that began anew starts the next one with cause `boot`.
+    Generations rise by one; each starts at most once (one may end before it was up) and stops once, unless
+    it lives.
     """
     wrong: list[str] = []
     lives: dict[str, dict[int, dict[str, list[Row]]]] = defaultdict(
         lambda: defaultdict(lambda: {"start": [], "stop": []})
     )
-    for row in sorted(rows, key=lambda row: row["at"]):
+    for row in rows:
         if row["event"] in ("start", "stop"):
             lives[row["child"]][row["generation"]][row["event"]].append(row)
     for child in sorted(lives.keys() | living.keys()):
@@ -144,43 +143,39 @@ def history(rows: Iterable[Row], living: Mapping[str, int]) -> list[str]:
             wrong.append(f"{child}.{newest} lives, and there are rows of {child}.{last}")
         for n, events in sorted(generations.items()):
             name, starts, stops = f"{child}.{n}", events["start"], events["stop"]
-            again = [
-                row
-                for row in starts[1:]
-                if (row["cause"], row["pid"]) != ("boot", starts[0]["pid"])
+            wrong += [
+                f"{name} has {len(found)} rows of its {what}"
+                for what, found in events.items()
+                if len(found) > 1
             ]
-            if again:
-                wrong.append(f"{name} started {len(again) + 1} times")
-            if len(stops) > 1:
-                wrong.append(f"{name} stopped {len(stops)} times")
             if starts and stops and stops[0]["at"] < starts[0]["at"]:
                 wrong.append(f"{name} stopped before it had started")
-            following = generations[n + 1]["start"] if n + 1 in generations else []
-            unseen = bool(following) and following[0]["cause"] == "boot"
             if n == newest and stops:
                 wrong.append(f"{name} lives, and a row says that it stopped")
             elif n == newest and not starts:
                 wrong.append(f"{name} lives, and no row says that it started")
-            elif n != newest and not stops and not unseen:
+            elif n != newest and not stops:
                 wrong.append(f"{name} has no stop")
     return wrong
 
 
-def causes(
-    rows: Iterable[Row],
-    dealt: Iterable[tuple[str, str]],
-    outages: Iterable[tuple[datetime, datetime]] = (),
-) -> list[str]:
-    """Compare the stops (child, cause, at) with the (child, cause) that somebody brought about on purpose.
+def stops(rows: Iterable[Row], outages: Collection[tuple[datetime, datetime]]) -> list[Row]:
+    """Return the stops (event, cause, at) but those of a head's outage.
 
-    In an outage of the whole tree a child may have been seen to die, or not.
+    It takes every child with it, which a living root may have seen, or the next one finds.
     """
-    outages = list(outages)
-    found = Counter(
-        (row["child"], row["cause"])
+    return [
+        row
         for row in rows
-        if row["event"] == "stop" and not any(a <= row["at"] <= b for a, b in outages)
-    )
+        if row["event"] == "stop"
+        and row["cause"] != "head_lost"
+        and not any(a <= row["at"] <= b for a, b in outages)
+    ]
+
+
+def causes(stopped: Iterable[Row], dealt: Iterable[tuple[str, str]]) -> list[str]:
+    """Compare stops (child, cause) with the (child, cause) that somebody brought about on purpose."""
+    found = Counter((row["child"], row["cause"]) for row in stopped)
     expected = Counter(dealt)
     return [
         f"{child} stopped {found[child, cause]} times of {cause}, {expected[child, cause]} were due"

@@ -12,9 +12,11 @@ from tests.chaos.ledger import (
     history,
     minutes,
     slots,
+    stops,
     traded,
     volumes,
 )
+
 
 NOON = datetime(2026, 11, 24, 17, tzinfo=UTC)
 HALF = timedelta(seconds=0.5)
@@ -135,13 +137,12 @@ def test_each_minute_of_a_stored_quote_has_one_bar():
 # --- history
 
 
-def event(seconds, generation, what, cause, pid=None, child="api"):
+def event(seconds, generation, what, cause, child="api"):
     return {
         "child": child,
         "generation": generation,
         "event": what,
         "cause": cause,
-        "pid": pid or 100 + generation,
         "at": after(seconds),
     }
 
@@ -151,25 +152,29 @@ def lived():
         event(0, 1, "start", "boot"),
         event(5, 1, "stop", "crash"),
         event(6, 2, "start", "crash"),
-        event(9, 2, "start", "boot"),  # adopted by a new root
         event(12, 3, "start", "memory_soft"),  # beside
         event(13, 2, "stop", "memory_soft"),
-        event(30, 4, "start", "boot"),  # the head had died: nobody saw the third one end
+        event(20, 3, "stop", "head_lost"),
+        event(30, 4, "start", "head_lost"),
     ]
 
 
-def test_a_history_with_an_adoption_a_relief_and_a_dead_head_is_whole():
+def test_a_history_with_a_relief_and_a_dead_head_is_whole():
     assert history(lived(), {"api": 4}) == []
+
+
+def test_one_that_ended_before_it_was_up_has_a_stop_only():
+    rows = [row for row in lived() if (row["generation"], row["event"]) != (2, "start")]
+    assert history(rows, {"api": 4}) == []
 
 
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
         (lambda rows: rows.pop(1), "api.1 has no stop"),
-        (lambda rows: rows.pop(5), "api.2 has no stop"),
-        (lambda rows: rows.append(event(7, 1, "stop", "hang")), "api.1 stopped 2 times"),
-        (lambda rows: rows.append(event(31, 4, "start", "crash")), "api.4 started 2 times"),
-        (lambda rows: rows.append(event(31, 4, "start", "boot", pid=9)), "api.4 started 2 times"),
+        (lambda rows: rows.pop(5), "api.3 has no stop"),
+        (lambda rows: rows.append(event(7, 1, "stop", "hang")), "api.1 has 2 rows of its stop"),
+        (lambda rows: rows.append(event(31, 4, "start", "boot")), "api.4 has 2 rows of its start"),
         (lambda rows: rows.append(event(31, 4, "stop", "crash")), "api.4 lives, and a row says"),
         (lambda rows: rows.pop(6), "api.4 is in no row"),
         (
@@ -193,7 +198,11 @@ def test_who_lives_is_in_the_rows():
 
 def test_stops_are_those_that_were_dealt():
     dealt = [("api", "crash"), ("api", "memory_soft")]
-    assert causes(lived(), dealt) == []
-    assert causes(lived(), dealt[:1]) == ["api stopped 1 times of memory_soft, 0 were due"]
-    assert causes(lived(), [*dealt, ("api", "hang")]) == ["api stopped 0 times of hang, 1 were due"]
-    assert causes(lived(), dealt[1:], [(after(4), after(6))]) == []
+    ended = stops(lived(), [])
+    assert causes(ended, dealt) == []
+    assert causes(ended, dealt[:1]) == ["api stopped 1 times of memory_soft, 0 were due"]
+    assert causes(ended, [*dealt, ("api", "hang")]) == ["api stopped 0 times of hang, 1 were due"]
+
+
+def test_the_stops_of_a_head_s_outage_are_apart():
+    assert [row["cause"] for row in stops(lived(), [(after(4), after(6))])] == ["memory_soft"]
