@@ -35,7 +35,7 @@ from actors.providers.base import (
     Unsupported,
 )
 from actors.providers.http import Tools
-from actors.providers.vendor import Provider
+from actors.providers.vendor import NeedsLogin, Provider
 from actors.settings import Refused, Settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ TRIES = 4
 MALFORMED_TRIES = 2  # garbage may be a passing fault; twice the same is a changed format
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0  # seconds; the pause is drawn between 0 and this
 STORE_WITHIN = 10.0
+LOGIN_WITHIN = 20.0
 LONG_WAIT = 5.0  # seconds for a turn; from there on the limit is what people wait for
 REMIND_BEFORE = timedelta(days=1)  # of the end of a login
 
@@ -181,6 +182,33 @@ class ProviderPool:
     async def status(self) -> tuple[VendorStatus, ...]:
         """Return every vendor we know, configured or not."""
         return tuple(self._status_of(name) for name in PROVIDERS)
+
+    # --- logins of people
+
+    async def login(self, vendor: str) -> tuple[str, str]:
+        """Return (the address at which a person logs in, the one the browser is sent back to)."""
+        provider = self._with_login(vendor)
+        return provider.authorize_url(), provider.redirect_uri
+
+    async def log_in(self, vendor: str, redirected_to: str) -> datetime:
+        """Begin a login with the address the browser was sent back to; return when it ends.
+
+        `ValueError` for an address that is none of a login begun here, else a `ProviderError`.
+        """
+        provider = self._with_login(vendor)
+        ends = await provider.log_in(redirected_to, self._clock() + LOGIN_WITHIN)
+        self._answered(self._desks[vendor])
+        return ends
+
+    def _with_login(self, vendor: str) -> NeedsLogin:
+        desk = self._desks.get(vendor)
+        if desk is None or not isinstance(desk.provider, NeedsLogin):
+            known = [n for n, d in self._desks.items() if isinstance(d.provider, NeedsLogin)]
+            whom = (
+                f"people log in at {', '.join(known)} only" if known else "no vendor needs a login"
+            )
+            raise Unsupported(vendor, whom)
+        return desk.provider
 
     # --- asking
 
