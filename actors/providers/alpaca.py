@@ -53,7 +53,7 @@ DELAY = timedelta(
     minutes=16
 )  # free plans see consolidated bars after 15; one more for clocks that differ
 BARS_A_PAGE = 10_000  # of all symbols together
-SNAPSHOTS_A_PAGE, CONTRACTS_A_PAGE = 1_000, 10_000
+SNAPSHOTS_A_PAGE, CONTRACTS_A_PAGE = 1_000, 2_500  # 10,000 would be sold, and cost 20 MB to read
 MOST_PAGES = 40  # of one chain: more contracts than any underlying has
 STORIES_A_PAGE, MOST_STORIES = 50, 500
 MOST_MOVERS = 50
