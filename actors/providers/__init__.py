@@ -9,5 +9,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
     "alpaca": "actors.providers.alpaca:Alpaca",
+    "finnhub": "actors.providers.finnhub:Finnhub",
     "schwab": "actors.providers.schwab:Schwab",
+    "tiingo": "actors.providers.tiingo:Tiingo",
 }
