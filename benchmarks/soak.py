@@ -617,7 +617,7 @@ def main():
         # What takes hours is to happen within minutes.
         VOLARIS_YOUNG_SECONDS="1",
         VOLARIS_STABLE_SECONDS="1",
-        SCHWAB_PER_MINUTE="10000",
+        VOLARIS_LIMIT__SCHWAB="10000/min",
     )
     try:
         soak = Soak(tree.start(), options.seed, options.minutes)
