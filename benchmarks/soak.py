@@ -267,12 +267,7 @@ class Soak:
                 child = self.tree.children()[victim]
                 goal = (child["soft_mb"] + child["hard_mb"]) / 2
                 how = (blows.leak, int(goal - child["memory_mb"]), self.rng.uniform(3, 10))
-        # Connected for one blow only: a driver does not outlive its head.
-        wire = blows.Ray(self.tree)
-        try:
-            wire.blow(victim, *how)
-        finally:
-            wire.close()
+        blows.apart(self.tree, victim, *how)
 
     def recovery(self, victim, way):
         """Return the condition that the victim was replaced and everything is up."""
