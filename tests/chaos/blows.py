@@ -5,7 +5,10 @@ is what must suffer.
 """
 
 import contextlib
+import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -151,8 +154,6 @@ class Ray:
             log_to_driver=False,
             logging_level="ERROR",
         )
-        import sys
-
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self.tree = tree
 
@@ -172,3 +173,26 @@ class Ray:
 
     def close(self):
         ray.shutdown()
+
+
+def apart(tree, child, how, *args):
+    """Hurt a child from a process of its own: Ray may end a driver whose head has died under it."""
+    told = json.dumps(
+        [str(tree.home), child, tree.children()[child]["generation"], how.__name__, args]
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):  # what hangs is the victim
+        subprocess.run([sys.executable, "-m", "tests.chaos.blows", told], timeout=60, check=True)
+
+
+if __name__ == "__main__":
+    home, child, generation, how, args = json.loads(sys.argv[1])
+    with open(f"{home}/run/run.json") as run:
+        ray.init(
+            address=json.load(run)["ray"],
+            namespace="volaris",
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    victim = ray.get_actor(f"volaris.{child}.{generation}")
+    with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        ray.get(victim.__ray_call__.remote(globals()[how], *args), timeout=10)
