@@ -144,6 +144,13 @@ class Sender:
                     time.sleep(max(began + n / self.rate - time.monotonic(), 0))
 
 
+def name_of(tree, child):
+    """Return the name by which Ray knows who serves."""
+    if child == "supervisor":
+        return "volaris.supervisor"
+    return f"volaris.{child}.{tree.children()[child]['generation']}"
+
+
 class Ray:
     """A connection to a tree's own Ray, for blows and for asking as the edges ask."""
 
@@ -158,10 +165,7 @@ class Ray:
         self.tree = tree
 
     def handle(self, child):
-        if child == "supervisor":
-            return ray.get_actor("volaris.supervisor")
-        generation = self.tree.children()[child]["generation"]
-        return ray.get_actor(f"volaris.{child}.{generation}")
+        return ray.get_actor(name_of(self.tree, child))
 
     def blow(self, child, how, *args):
         """Hurt a child; one that dies of it at once does not answer."""
@@ -185,7 +189,7 @@ def apart(tree, child, how, *args):
 
 
 if __name__ == "__main__":
-    home, child, generation, how, args = json.loads(sys.argv[1])
+    home, name, how, args = json.loads(sys.argv[1])
     with open(f"{home}/run/run.json") as run:
         ray.init(
             address=json.load(run)["ray"],
@@ -193,6 +197,6 @@ if __name__ == "__main__":
             log_to_driver=False,
             logging_level="ERROR",
         )
-    victim = ray.get_actor(f"volaris.{child}.{generation}")
+    victim = ray.get_actor(name)
     with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
         ray.get(victim.__ray_call__.remote(globals()[how], *args), timeout=10)
