@@ -62,7 +62,12 @@ class Malformed(ProviderError):
 
 
 class Unsupported(ProviderError):
-    """The vendor does not sell that, or not in one answer; asking again changes nothing."""
+    """The vendor does not sell that, or not in one answer; asking again changes nothing.
+
+    `by_plan` where it is the plan that lacks it (402, 403), not a symbol that is not there.
+    """
+
+    by_plan = False
 
 
 class Unsealable(Exception):
