@@ -15,6 +15,7 @@ from actors.providers.base import (
     LoginNeeded,
     ProviderError,
     RateLimited,
+    Spent,
     Unavailable,
     Unsupported,
 )
@@ -100,11 +101,17 @@ class Desk:
 
     def _noted(self, line: Line, kind: Kind, error: ProviderError) -> None:
         # A spent limit is no failure, and "not in my shop" is an answer.
+        if isinstance(error, Spent):
+            self._untried(line)
+            return
+        limiter = self.provider.limiter
         failed = not isinstance(error, RateLimited | Unsupported)
-        self.provider.limiter.gauge.note(self._clock(), failed=failed)
+        limiter.gauge.note(self._clock(), failed=failed)
         match error:
             case RateLimited():
                 self._untried(line)
+                if limiter.delay <= 0:  # said in an answer that looked like a good one
+                    limiter.pause(error.retry_after)
             case Unsupported(by_plan=True) if kind is not Kind.BARS:  # of bars a plan lacks a time
                 line.not_sold = _bare(error)
                 line.breaker = shut(line.breaker, self._clock(), NOT_SOLD_FOR)
