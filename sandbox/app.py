@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from sandbox.alpaca import Alpaca
 from sandbox.clock import Clock
 from sandbox.console import Console
 from sandbox.control import Control
@@ -24,7 +25,7 @@ from sandbox.market import Market
 from sandbox.schwab import Schwab
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab,)  # a vendor each: its name, its routes, and its words for an error status
+DOORS = (Schwab, Alpaca)  # a vendor each: its name, its routes, and its words for an error status
 
 
 class Unservable(Exception):

@@ -8,5 +8,6 @@ from typing import Final
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
+    "alpaca": "actors.providers.alpaca:Alpaca",
     "schwab": "actors.providers.schwab:Schwab",
 }
