@@ -9,4 +9,5 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
     "schwab": "actors.providers.schwab:Schwab",
+    "polygon": "actors.providers.polygon:Polygon",
 }
