@@ -11,5 +11,6 @@ PROVIDERS: Final = {
     "schwab": "actors.providers.schwab:Schwab",
     "tiingo": "actors.providers.tiingo:Tiingo",
     "alpaca": "actors.providers.alpaca:Alpaca",
+    "polygon": "actors.providers.polygon:Polygon",
     "finnhub": "actors.providers.finnhub:Finnhub",
 }
