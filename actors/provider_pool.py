@@ -243,8 +243,9 @@ class ProviderPool:
     async def profile(self, symbol: str, *, sweep: bool = False) -> Profile | None:
         """Return what the company is, at most a day old; None where there is no such symbol."""
 
-        def ask(desk: Desk, by: float) -> Awaitable[Profile | None]:
-            return desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
+        async def ask(desk: Desk, by: float) -> Profile | None:
+            await _claim(desk, (symbol,))
+            return await desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
 
         return await self._once(
             Kind.PROFILE,
@@ -468,9 +469,7 @@ class ProviderPool:
         by: float,
         token: str | None,
     ) -> BarPage:
-        allowed = await desk.provider.limiter.claim(symbols)
-        if len(allowed) < len(symbols):
-            raise Spent(desk.name, USED_UP, USED_UP_FOR)
+        await _claim(desk, symbols)
         return await desk.ask(
             Kind.BARS, lambda vendor: vendor.bars(symbols, timeframe, start, end, by, token)
         )
@@ -587,6 +586,12 @@ class _Sheet:
                 if symbol not in self._unknown
             ),
         )
+
+
+async def _claim(desk: Desk, symbols: tuple[str, ...]) -> None:
+    """Take the symbols into what the vendor's plan counts; `Spent` where they do not all fit."""
+    if len(await desk.provider.limiter.claim(symbols)) < len(symbols):
+        raise Spent(desk.name, USED_UP, USED_UP_FOR)
 
 
 def _class(name: str) -> type[Provider]:

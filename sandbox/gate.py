@@ -1,4 +1,4 @@
-"""The gate before every vendor: it counts what is asked, and does to an answer what a fault says.
+"""The gate before every vendor: it counts what is asked, keeps limits, and does what a fault says.
 
 It is raw ASGI, so that a cut is a cut connection and a hang is silence.
 """
@@ -15,6 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.faults import VENDORS, Fault, Faults, Kind
+from sandbox.meters import Meters
 
 MOST_PATHS = 256  # counted by themselves for one vendor; the rest is counted together
 OTHER_PATHS = "(others)"
@@ -87,9 +88,11 @@ class Gate:
         app: ASGIApp,
         faults: Faults,
         requests: Requests,
+        meters: Meters,
         errors: Mapping[str, ErrorAnswer],
     ) -> None:
-        self._app, self._faults, self._requests, self._errors = app, faults, requests, errors
+        self._app, self._faults, self._requests = app, faults, requests
+        self._meters, self._errors = meters, errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or not."""
@@ -100,11 +103,19 @@ class Gate:
         path = f"/{rest}"
         self._requests.asked(vendor, path)
 
+        account, refused = self._meters.asked(vendor, scope)
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._requests.answered(vendor, message["status"])
+            else:
+                self._meters.sent(account, len(message.get("body", b"")))
             await send(message)
 
+        if refused:
+            body, headers = self._errors.get(vendor, _plain_error)(429)
+            await _answer(counted, 429, headers, body)
+            return
         delay, fault = self._faults.strike(vendor, path)
         if delay:
             self._requests.struck(vendor, Kind.LATENCY)
