@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 
+from sandbox.company import payout
 from sandbox.days import midnight
 from sandbox.listing import Listing, fraction, key
 from sandbox.market import Market, Quotes, Year
@@ -210,39 +211,6 @@ def _reference(listing: Listing) -> dict[str, Any]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Payout:
-    """A made-up dividend and earnings calendar; yearly 0 means the company pays nothing."""
-
-    yearly: float
-    eps: float
-    earnings: date
-    declared: date
-    ex: date
-    paid: date
-    next_ex: date
-    next_paid: date
-
-
-def _payout(listing: Listing, today: date) -> _Payout:
-    pays = listing.kind == "etf" or fraction(listing.symbol, "pays") < 0.75
-    income = 0.004 + 0.03 * fraction(listing.symbol, "yield")
-    pe = 11 + 34 * fraction(listing.symbol, "pe")
-    # Quarters of 91 days, each symbol at its own place in them.
-    into = (today.toordinal() + key(listing.symbol, "quarter")) % 91
-    began = today - timedelta(days=into)
-    return _Payout(
-        yearly=round(listing.price * income / 4, 2) * 4 if pays else 0.0,
-        eps=0.0 if listing.kind == "etf" else round(listing.price / pe, 5),
-        earnings=began,
-        declared=began,
-        ex=began + timedelta(days=11 - 91 * (into < 11)),
-        paid=began + timedelta(days=25 - 91 * (into < 25)),
-        next_ex=began + timedelta(days=11 + 91 * (into >= 11)),
-        next_paid=began + timedelta(days=25 + 91 * (into >= 25)),
-    )
-
-
 def _instant(day: date) -> str:
     utc = datetime.fromtimestamp(midnight(day.toordinal() - 1) / 1000, UTC)
     return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -253,30 +221,30 @@ def _fundamental(listing: Listing, averages: tuple[float, float], today: date) -
         names = "avg10DaysVolume avg1YearVolume divAmount divFreq divPayAmount divYield eps"
         zeros = dict.fromkeys([*names.split(), "fundLeverageFactor", "peRatio"], 0.0)
         return zeros | {"divFreq": 0}
-    payout = _payout(listing, today)
-    pays = payout.yearly > 0
+    paid_out = payout(listing, today)
+    pays = paid_out.yearly > 0
     told: dict[str, Any] = {
         "avg10DaysVolume": float(round(averages[0])),
         "avg1YearVolume": float(round(averages[1])),
     }
     if pays:
-        told["declarationDate"] = _instant(payout.declared)
-    told["divAmount"] = payout.yearly
+        told["declarationDate"] = _instant(paid_out.declared)
+    told["divAmount"] = paid_out.yearly
     if pays:
-        told["divExDate"] = _instant(payout.ex)
+        told["divExDate"] = _instant(paid_out.ex)
     told["divFreq"] = 4 if pays else 0
-    told["divPayAmount"] = round(payout.yearly / 4, 4)
+    told["divPayAmount"] = round(paid_out.yearly / 4, 4)
     if pays:
-        told["divPayDate"] = _instant(payout.paid)
-    told["divYield"] = round(payout.yearly / listing.price * 100, 5)
-    told["eps"] = payout.eps
+        told["divPayDate"] = _instant(paid_out.paid)
+    told["divYield"] = round(paid_out.yearly / listing.price * 100, 5)
+    told["eps"] = paid_out.eps
     told["fundLeverageFactor"] = 0.0
     if listing.kind == "stock":
-        told["lastEarningsDate"] = _instant(payout.earnings)
+        told["lastEarningsDate"] = _instant(paid_out.earnings)
     if pays:
-        told["nextDivExDate"] = _instant(payout.next_ex)
-        told["nextDivPayDate"] = _instant(payout.next_paid)
-    told["peRatio"] = round(listing.price / payout.eps, 5) if payout.eps else 0.0
+        told["nextDivExDate"] = _instant(paid_out.next_ex)
+        told["nextDivPayDate"] = _instant(paid_out.next_paid)
+    told["peRatio"] = round(listing.price / paid_out.eps, 5) if paid_out.eps else 0.0
     return told
 
 
@@ -323,32 +291,32 @@ def fundamentals(market: Market, i: int, quotes: Quotes) -> dict[str, Any]:
     listing, price = market.listings[i], float(quotes.last[i])
     year = market.year(quotes.moment.day)
     high, low, averages = float(year.high[i]), float(year.low[i]), year.averages(i)
-    payout = _payout(listing, date.fromordinal(quotes.moment.day + 1))
-    pays = payout.yearly > 0
+    paid_out = payout(listing, date.fromordinal(quotes.moment.day + 1))
+    pays = paid_out.yearly > 0
 
     def stamped(name: str, day: date) -> dict[str, str]:
         return {name: f"{day} 00:00:00.0"} if pays else {}
 
     told: dict[str, Any] = {"symbol": spelled(listing.symbol), "high52": high, "low52": low}
-    told |= {"dividendAmount": payout.yearly}
-    told |= {"dividendYield": round(payout.yearly / price * 100, 5)}
-    told |= stamped("dividendDate", payout.ex)
-    told |= {"peRatio": round(price / payout.eps, 5) if payout.eps else 0.0}
+    told |= {"dividendAmount": paid_out.yearly}
+    told |= {"dividendYield": round(paid_out.yearly / price * 100, 5)}
+    told |= stamped("dividendDate", paid_out.ex)
+    told |= {"peRatio": round(price / paid_out.eps, 5) if paid_out.eps else 0.0}
     told |= _drawn(listing, _RATIOS)
-    told |= {"epsTTM": round(payout.eps * 1.05, 5)} | _drawn(listing, _GROWTH)
+    told |= {"epsTTM": paid_out.eps} | _drawn(listing, _GROWTH)
     told |= {"sharesOutstanding": listing.shares, "marketCapFloat": 0.0}
     told |= {"marketCap": round(listing.shares * price, 2)}
     told |= {"bookValuePerShare": round(price / (2 + 6 * fraction(listing.symbol, "book")), 5)}
     told |= {"shortIntToFloat": 0.0, "shortIntDayToCover": 0.0, "divGrowthRate3Year": 0.0}
-    told |= {"dividendPayAmount": round(payout.yearly / 4, 4)}
-    told |= stamped("dividendPayDate", payout.paid)
+    told |= {"dividendPayAmount": round(paid_out.yearly / 4, 4)}
+    told |= stamped("dividendPayDate", paid_out.paid)
     told |= {"beta": round(listing.beta, 5)}
     told |= {"vol1DayAvg": 0.0, "vol10DayAvg": 0.0, "vol3MonthAvg": 0.0}
     told |= {"avg10DaysVolume": round(averages[0]), "avg1DayVolume": round(averages[0])}
-    told |= {"avg3MonthVolume": round(averages[1])} | stamped("declarationDate", payout.declared)
-    told |= {"dividendFreq": 4 if pays else 0, "eps": payout.eps, "dtnVolume": round(averages[1])}
-    told |= stamped("nextDividendPayDate", payout.next_paid)
-    told |= stamped("nextDividendDate", payout.next_ex)
+    told |= {"avg3MonthVolume": round(averages[1])} | stamped("declarationDate", paid_out.declared)
+    told |= {"dividendFreq": 4 if pays else 0, "eps": paid_out.eps, "dtnVolume": round(averages[1])}
+    told |= stamped("nextDividendPayDate", paid_out.next_paid)
+    told |= stamped("nextDividendDate", paid_out.next_ex)
     return told | {"fundLeverageFactor": 0.0}
 
 
