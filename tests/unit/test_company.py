@@ -49,7 +49,8 @@ def test_reports_agree_with_what_schwab_tells() -> None:
         year = list(reports(row, TODAY - timedelta(days=365), TODAY, NOW))
         told = payout(row, TODAY)
         assert year[-1].day == told.earnings
-        assert sum(r.eps or 0 for r in year[-4:]) == pytest.approx(told.eps, abs=0.011)
+        if year[-1].eps is not None:  # Schwab counts a report of today as out, at any hour
+            assert sum(r.eps or 0 for r in year[-4:]) == pytest.approx(told.eps, abs=0.011)
         assert row.price / 52 < told.eps < row.price / 9
 
 
