@@ -16,6 +16,7 @@ from sandbox.days import NEW_YORK, Hours
 from sandbox.faults import Faults, Unusable, parsed
 from sandbox.gate import Requests
 from sandbox.market import Market
+from sandbox.options import Options
 
 MOST_BYTES = 100_000
 HIGHEST_PRICE = 1_000_000.0
@@ -32,7 +33,7 @@ class Control:
     """The routes under /control."""
 
     def __init__(self, market: Market, clock: Clock, faults: Faults, requests: Requests) -> None:
-        self._market, self._clock = market, clock
+        self._market, self._clock, self._options = market, clock, Options(market)
         self._faults, self._requests = faults, requests
 
     def routes(self) -> list[Route]:
@@ -140,7 +141,8 @@ class Control:
             raise Unknown(f"no symbol {symbol} trades here")
         now = self._clock.now()
         truth = asdict(self._market.truth(symbol, self._clock.ms()))
-        return JSONResponse(truth | {"seed": self._market.seed, "at": now.isoformat()})
+        truth |= {"seed": self._market.seed, "at": now.isoformat()}
+        return JSONResponse(truth | {"options": self._options.truth(symbol, self._clock.ms())})
 
 
 def guarded(handler: Handler) -> Handler:
