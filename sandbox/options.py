@@ -108,6 +108,7 @@ class Book:
     expirations: tuple[Expiration, ...]
     of: Ints  # each contract's place in `expirations`
     contract: Texts  # OCC, padded to 21
+    code: Ints  # one number a contract, the same at any time
     strike: Floats
     call: Bools
     expires: Ints
@@ -273,6 +274,7 @@ class Options:
             expirations=expirations,
             of=listed.of,
             contract=listed.contract,
+            code=listed.code,
             strike=strike,
             call=call,
             expires=expires,

@@ -1,7 +1,4 @@
-"""Schwab's doors: its token endpoint and its market data, in the wire form of recorded answers.
-
-This module does *not* cover option chains and expirations: they are answered 404 for now.
-"""
+"""Schwab's doors: its token endpoint and its market data, in the wire form of recorded answers."""
 
 import json
 import re
@@ -20,6 +17,7 @@ from sandbox.clock import Clock
 from sandbox.days import NEW_YORK
 from sandbox.listing import DOW, Listing, key
 from sandbox.market import Market, Quotes
+from sandbox.schwab_chain import Asked, Chains
 from sandbox.schwab_oauth import OAuth, Tokens
 from sandbox.schwab_quotes import FIELDS, Writer, fundamentals
 from sandbox.schwab_wire import (
@@ -50,7 +48,7 @@ class Schwab:
         self._market, self._clock = market, clock
         self._tokens = Tokens(market.seed, clock)
         self._oauth = OAuth(self._tokens, clock)
-        self._writer = Writer(market)
+        self._writer, self._chains = Writer(market), Chains(market)
         self._by_symbol = {spelled(r.symbol): i for i, r in enumerate(market.listings)}
         self._by_cusip = {cusip(r): i for i, r in enumerate(market.listings) if r.kind != "index"}
 
@@ -60,6 +58,8 @@ class Schwab:
         table: tuple[tuple[str, Handler], ...] = (
             ("/quotes", self._data(self._quotes)),
             ("/pricehistory", self._data(self._price_history)),
+            ("/chains", self._data(self._chain)),
+            ("/expirationchain", self._data(self._expirations)),
             ("/movers/{index}", self._data(self._movers)),
             ("/markets", self._data(self._markets)),
             ("/markets/{market}", self._data(self._markets)),
@@ -139,6 +139,12 @@ class Schwab:
     def _price_history(self, request: Request) -> bytes:
         asked = schwab_bars.History.read(request)
         return schwab_bars.answer(asked, self._by_symbol, self._market, self._clock.ms())
+
+    def _chain(self, request: Request) -> bytes:
+        return self._chains.chain(Asked.read(request), self._clock.ms(), MOST_BYTES)
+
+    def _expirations(self, request: Request) -> bytes:
+        return self._chains.expirations(request, self._clock.ms())
 
     def _movers(self, request: Request) -> bytes:
         index = request.path_params["index"].upper()

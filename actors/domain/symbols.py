@@ -4,6 +4,7 @@ import re
 
 SHAPE = re.compile(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z0-9]{1,4})?")
 SEPARATORS = {"schwab": "/", "tiingo": "-"}  # before the share class; the others write a dot
+INDICES = frozenset({"SPX", "DJI", "COMPX", "NDX", "RUT", "VIX"})  # Schwab writes a $ before these
 
 
 def normalise(text: str) -> str:
@@ -19,4 +20,6 @@ def normalise(text: str) -> str:
 
 def spelled(symbol: str, vendor: str) -> str:
     """Return our symbol as a vendor spells it."""
+    if vendor == "schwab" and symbol in INDICES:
+        return f"${symbol}"
     return symbol.replace(".", SEPARATORS.get(vendor, "."))

@@ -1,52 +1,84 @@
-"""Schwab Trader API: consolidated real-time quotes and price history.
+"""Schwab Trader API: consolidated real-time quotes, price history, option chains, movers, facts and hours.
 
 Vendor reference: developer.schwab.com (a login is needed); its schema and its wire differ, and the
 wire is right.  The OAuth half is in `schwab_oauth`.
 """
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
-from actors.domain.models import Bar, BarPage, Quote, QuoteBatch, Timeframe
-from actors.domain.symbols import spelled
+from actors.domain.models import (
+    Bar,
+    BarPage,
+    Mover,
+    Movers,
+    Profile,
+    Quote,
+    QuoteBatch,
+    Ranking,
+    Session,
+    Timeframe,
+)
+from actors.domain.symbols import normalise, spelled
 from actors.providers.base import Denied, Malformed, ProviderError, Unavailable, Unsupported
 from actors.providers.http import Tools, Wire
 from actors.providers.schwab_oauth import VENDOR, Account, OAuth
 from actors.providers.values import (
     count,
+    day_of,
     mapping,
     moment,
+    moment_of,
     number,
     or_long_ago,
     plain,
     price,
+    rows,
     traded,
 )
 from actors.providers.vendor import Kind
 from actors.settings import Settings
 
+if TYPE_CHECKING:
+    from actors.domain.chains import Chain
+
 DATA = "/marketdata/v1"
 CHICAGO = ZoneInfo("America/Chicago")  # daily bars are stamped at midnight there
 NAME_LENGTH = 200
 DETAIL_LENGTH = 200
+MANY_CONTRACTS = frozenset({"SPX", "SPY", "QQQ"})  # more than the gateway's 10 MB in one answer
+WINDOW = 6  # expirations of such a chain asked for at once: about 4 MB
+MOVERS_OF = "$SPX"
+SORTS = {
+    Ranking.GAINERS: "PERCENT_CHANGE_UP",
+    Ranking.LOSERS: "PERCENT_CHANGE_DOWN",
+    Ranking.ACTIVE: "VOLUME",
+}
+SATURDAY = 5
+
+
+class TooBig(Unavailable):
+    """The gateway gave up on the size of its own answer; a smaller question is answered."""
 
 
 class Schwab:
-    """Quotes of up to 500 symbols at once, and bars of one symbol."""
+    """Quotes of up to 500 symbols at once; bars, chains and facts of one symbol; movers; hours of a day."""
 
     name: ClassVar = VENDOR
     needs: ClassVar = ("SCHWAB_APP_KEY", "SCHWAB_SECRET_KEY")
-    sells: ClassVar = frozenset({Kind.QUOTES, Kind.BARS})
+    sells: ClassVar = frozenset(
+        {Kind.QUOTES, Kind.BARS, Kind.CHAIN, Kind.MOVERS, Kind.PROFILE, Kind.HOURS}
+    )
     limits: ClassVar = "120/min"
     batch: ClassVar = 500  # 501 are refused: "Search combination should not exceed 500."
     bars_batch: ClassVar = 1
 
     def __init__(self, account: Account, limits: str, tools: Tools) -> None:
         self.limiter = tools.limiter(VENDOR, limits)
-        self._wire = Wire(VENDOR, account.base_url, self.limiter, tools)
+        self._wire, self._now = Wire(VENDOR, account.base_url, self.limiter, tools), tools.now
         self.oauth = OAuth(self._wire, account, tools)
 
     @classmethod
@@ -99,6 +131,64 @@ class Schwab:
         body = await self._get("/pricehistory", build_bars(symbol, timeframe, start, end), deadline)
         bars = parse_bars(body, symbol, timeframe)
         return BarPage(tuple(bar for bar in bars if start <= bar.at < end))
+
+    async def chain(
+        self, symbol: str, deadline: float, first: date | None = None, last: date | None = None
+    ) -> "Chain":
+        """Return the contracts that expire within [first, last]; a chain too big for one answer in windows."""
+        from actors.providers.schwab_chain import joined, parse_chain
+
+        async def asked(since: date | None, until: date | None) -> "Chain":
+            body = await self._get("/chains", build_chain(symbol, since, until), deadline)
+            return parse_chain(body, symbol, self._now())
+
+        if symbol not in MANY_CONTRACTS:
+            try:
+                return await asked(first, last)
+            except TooBig:
+                pass
+        days = await self._expirations(symbol, deadline)
+        days = [day for day in days if (first or day) <= day <= (last or day)]
+        windows, chains = list(windows_of(days, WINDOW)), []
+        while windows:
+            window = windows.pop(0)
+            try:
+                chains.append(await asked(window[0], window[-1]))
+            except TooBig:
+                if len(window) == 1:
+                    raise
+                windows = [*windows_of(window, (len(window) + 1) // 2), *windows]
+        return joined(chains) if chains else await asked(first, last)
+
+    async def movers(self, ranking: Ranking, deadline: float) -> Movers:
+        """Return the ten members of the S&P 500 that moved or traded most."""
+        query = {"sort": SORTS[ranking], "frequency": "0"}
+        body = await self._get(f"/movers/{MOVERS_OF}", query, deadline)
+        return parse_movers(body, ranking, self._now())
+
+    async def profile(self, symbol: str, deadline: float) -> Profile | None:
+        """Return what the company is; None where there is no such symbol."""
+        query = {"symbol": spelled(symbol, VENDOR), "projection": "fundamental"}
+        instruments = await self._get("/instruments", query, deadline)
+        query = {"symbols": spelled(symbol, VENDOR), "fields": "fundamental,reference"}
+        quotes = await self._get("/quotes", query, deadline)
+        return parse_profile(instruments, quotes, symbol, self._now())
+
+    async def hours(self, first: date, last: date, deadline: float) -> tuple[Session, ...]:
+        """Return the regular sessions of [first, last]; one request a weekday."""
+        days = (first + timedelta(days=n) for n in range((last - first).days + 1))
+        found = []
+        for day in days:
+            if day.weekday() < SATURDAY:
+                query = {"markets": "equity", "date": day.isoformat()}
+                found.append(parse_hours(await self._get("/markets", query, deadline), day))
+        return tuple(session for session in found if session is not None)
+
+    async def _expirations(self, symbol: str, deadline: float) -> list[date]:
+        from actors.providers.schwab_chain import parse_expirations
+
+        query = {"symbol": spelled(symbol, VENDOR)}
+        return parse_expirations(await self._get("/expirationchain", query, deadline))
 
     async def _get(self, path: str, params: Mapping[str, str], deadline: float) -> Any:
         refused = None
@@ -155,6 +245,23 @@ def build_bars(symbol: str, timeframe: Timeframe, start: datetime, end: datetime
     }
 
 
+def build_chain(symbol: str, first: date | None, last: date | None) -> dict[str, str]:
+    """Return the query for the contracts that expire within [first, last], both dates included."""
+    query = {
+        "symbol": spelled(symbol, VENDOR),
+        "contractType": "ALL",
+        "strategy": "SINGLE",
+        "includeUnderlyingQuote": "false",
+    }
+    query |= {"fromDate": first.isoformat()} if first else {}
+    return query | ({"toDate": last.isoformat()} if last else {})
+
+
+def windows_of(days: Sequence[date], length: int) -> Iterator[Sequence[date]]:
+    """Return the dates in runs of at most `length`."""
+    return (days[n : n + length] for n in range(0, len(days), length))
+
+
 # --- pure: what was answered -------------------------------------------------------------------------
 
 
@@ -162,9 +269,7 @@ def refusal(status: int, body: Any) -> ProviderError | None:
     """Read Schwab's own words in an answer that is not 2xx; None leaves it to the status."""
     match body:
         case {"fault": {"detail": {"errorcode": "protocol.http.TooBigBody"}}}:
-            return Unavailable(
-                VENDOR, f"its gateway gave up on an answer that is too big ({status})"
-            )
+            return TooBig(VENDOR, f"its gateway gave up on an answer that is too big ({status})")
         case {"errors": [{"detail": str(detail)}, *_]} if status == 400:
             return Unsupported(VENDOR, f"refused the request: {plain(detail, DETAIL_LENGTH)}")
     return None
@@ -230,9 +335,7 @@ def parse_quote(entry: Any, symbol: str) -> Quote:
         high_52w=traded(quote.get("52WeekHigh")),
         low_52w=traded(quote.get("52WeekLow")),
         delayed=entry.get("realtime") is False,
-        name=plain(html.unescape(description), NAME_LENGTH) or None
-        if isinstance(description, str)
-        else None,
+        name=_name(description),
     )
     if found.last is found.bid is found.ask is found.previous_close is None:
         raise Malformed(VENDOR, "there is no price in it")
@@ -249,6 +352,122 @@ def parse_bars(body: Any, symbol: str, timeframe: Timeframe) -> tuple[Bar, ...]:
         raise Malformed(VENDOR, f"a price history of {len(candles)} candles, none of them readable")
     # By time, the later one of two: windows overlap at their edges.
     return tuple(sorted({bar.at: bar for bar in bars}.values(), key=lambda bar: bar.at))
+
+
+def parse_movers(body: Any, ranking: Ranking, now: datetime) -> Movers:
+    """Return a list of movers; a row without a symbol or a price is left out.
+
+    `netPercentChange` is a fraction here.  Outside regular hours Schwab forgets the previous close, and the
+    change is the price itself: that is no change.
+    """
+    told = rows(VENDOR, mapping(VENDOR, body, "movers").get("screeners"), "screeners")
+    found = [mover for row in told if (mover := _mover(row))]
+    if told and not found:
+        raise Malformed(VENDOR, f"{len(told)} movers, none of them readable")
+    return Movers(ranking, now, VENDOR, tuple(found))
+
+
+def parse_profile(instruments: Any, quotes: Any, symbol: str, now: datetime) -> Profile | None:
+    """Return a company's facts from its instrument and its quote; None where neither knows the symbol.
+
+    Schwab says 0 where it has no beta, and for a company that it has no figures of.
+    """
+    key = spelled(symbol, VENDOR)
+    told = mapping(VENDOR, instruments, "instruments").get("instruments", [])
+    listed = [
+        row
+        for row in rows(VENDOR, told, "instruments")
+        if isinstance(row, Mapping) and row.get("symbol") == key
+    ]
+    entry = _part(mapping(VENDOR, quotes, "quotes"), key)
+    if not listed and not entry:
+        if not _explains(quotes, 1):
+            raise Malformed(VENDOR, f"an answer that does not tell of {symbol}")
+        return None
+    row = listed[0] if listed else {}
+    facts, quoted, reference = (
+        _part(row, "fundamental"),
+        _part(entry, "fundamental"),
+        _part(entry, "reference"),
+    )
+    name = row.get("description") or reference.get("description")
+    exchange = row.get("exchange") or reference.get("exchangeName")
+    dates = (quoted.get("nextDivExDate"), facts.get("dividendDate"), quoted.get("divExDate"))
+    pays = price(quoted.get("divYield"))
+    return Profile(
+        symbol=symbol,
+        at=now,
+        source=VENDOR,
+        name=_name(name),
+        exchange=_name(exchange),
+        market_cap=traded(facts.get("marketCap")),
+        shares_outstanding=traded(facts.get("sharesOutstanding")),
+        average_volume=traded(quoted.get("avg10DaysVolume"))
+        or traded(facts.get("avg10DaysVolume")),
+        beta=number(facts.get("beta")) or None,
+        pe=traded(quoted.get("peRatio")) or traded(facts.get("peRatio")),
+        eps=number(quoted.get("eps")) or number(facts.get("eps")) or None,
+        dividend_yield=price(facts.get("dividendYield")) if pays is None else pays,
+        dividend_ex=next((day for text in dates if (day := day_of(text))), None),
+        high_52w=traded(facts.get("high52")),
+        low_52w=traded(facts.get("low52")),
+    )
+
+
+def parse_hours(body: Any, day: date) -> Session | None:
+    """Return a day's regular session of the equity market, or None where it is closed all day.
+
+    An open day is told under `EQ`, a closed one under `equity` and without hours; an early close shows in the
+    hours alone.
+    """
+    products = _part(mapping(VENDOR, body, "markets"), "equity")
+    told = [product for product in products.values() if isinstance(product, Mapping)]
+    told = [product for product in told if day_of(product.get("date")) == day]
+    if not told:
+        raise Malformed(VENDOR, f"hours that do not tell of {day}")
+    for product in told:
+        if product.get("isOpen") is False:
+            return None
+        match _part(product, "sessionHours").get("regularMarket"):
+            case [{"start": start, "end": end}, *_]:
+                opens, closes = moment_of(start), moment_of(end)
+                if opens and closes and opens < closes:
+                    return Session(day, opens, closes)
+    raise Malformed(VENDOR, f"hours of {day} that are neither open nor closed")
+
+
+def _mover(row: Any) -> Mover | None:
+    if not isinstance(row, Mapping):
+        return None
+    last = traded(row.get("lastPrice"))
+    try:
+        symbol = normalise(str(row.get("symbol")).removeprefix("$"))
+    except ValueError:
+        return None
+    if last is None:
+        return None
+    change, part = number(row.get("netChange")), number(row.get("netPercentChange"))
+    if change == last:
+        change = part = None
+    return Mover(
+        symbol=symbol,
+        last=last,
+        change=change,
+        # Told with four places: more than eight are noise of the multiplication.
+        change_percent=None if part is None else round(part * 100, 8),
+        volume=count(row.get("volume")),
+        name=_name(row.get("description")),
+    )
+
+
+def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object within an object, or an empty one."""
+    found = body.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _name(text: Any) -> str | None:
+    return plain(html.unescape(text), NAME_LENGTH) or None if isinstance(text, str) else None
 
 
 def _bar(candle: Any, symbol: str, timeframe: Timeframe) -> Bar | None:
