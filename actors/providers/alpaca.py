@@ -31,7 +31,6 @@ from actors.providers.values import (
     count,
     day_of,
     mapping,
-    moment,
     moment_of,
     number,
     or_long_ago,
@@ -49,19 +48,14 @@ if TYPE_CHECKING:
 
 VENDOR = "alpaca"
 ROUNDS = 5  # requests for one batch, each without the symbols that spoiled the one before
-DELAY = timedelta(
-    minutes=16
-)  # free plans see consolidated bars after 15; one more for clocks that differ
+DELAY = timedelta(minutes=16)  # free plans see consolidated bars after 15; one for unequal clocks
 BARS_A_PAGE = 10_000  # of all symbols together
 SNAPSHOTS_A_PAGE, CONTRACTS_A_PAGE = 1_000, 2_500  # 10,000 would be sold, and cost 20 MB to read
 MOST_PAGES = 40  # of one chain: more contracts than any underlying has
 STORIES_A_PAGE, MOST_STORIES = 50, 500
 MOST_MOVERS = 50
-YEARS_AHEAD = timedelta(
-    days=5 * 366
-)  # no option lives longer; without an end only this week's are told
+YEARS_AHEAD = timedelta(days=1830)  # no option lives longer; without an end this week's are told
 DETAIL_LENGTH, HEADLINE_LENGTH, SUMMARY_LENGTH = 200, 500, 2_000
-LONGEST_WAIT = 60.0  # seconds; the vendor counts by the minute
 
 TIMEFRAMES = {Timeframe.MINUTE: "1Min", Timeframe.FIVE_MINUTES: "5Min", Timeframe.DAY: "1Day"}
 
@@ -101,10 +95,8 @@ class Alpaca:
         self.limiter = tools.limiter(VENDOR, limits)
         self._feed, self._now = feed, tools.now
         self._headers = {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret}
-        self._data = Wire(VENDOR, base_url, self.limiter, tools, self._heard)
-        self._trading = Wire(
-            VENDOR, trading_url, self.limiter, tools
-        )  # counts apart, tells nothing
+        self._data = Wire(VENDOR, base_url, self.limiter, tools)
+        self._trading = Wire(VENDOR, trading_url, self.limiter, tools)
         for wire in (self._data, self._trading):
             wire.hide(key=key, secret=secret)
 
@@ -302,13 +294,6 @@ class Alpaca:
             "GET", path, deadline=deadline, params=query, headers=self._headers, refusal=refusal
         )
 
-    def _heard(self, headers: Mapping[str, str]) -> None:
-        """Wait for the vendor's next minute where it says that this one's requests are spent."""
-        found = allowance(headers)
-        if found and found[0] == 0:
-            wait = (found[1] - self._now()).total_seconds()
-            self.limiter.pause(min(max(wait, 0.0), LONGEST_WAIT))
-
 
 # --- pure: what to ask -------------------------------------------------------------------------------
 
@@ -385,15 +370,6 @@ def invalid_symbols(words: str) -> frozenset[str]:
     """Return the symbols that a refusal blames, such as "code=400, message=invalid symbol: ANG-PD"."""
     found = _INVALID.search(words)
     return frozenset(re.split(r"[,\s]+", found[1].strip()) if found else ())
-
-
-def allowance(headers: Mapping[str, str]) -> tuple[int, datetime] | None:
-    """Return (requests left, when that changes) as X-RateLimit-Remaining and -Reset (unix s) tell it."""
-    left, reset = (headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "reset"))
-    if not all(text.isascii() and text.isdigit() and len(text) < 12 for text in (left, reset)):
-        return None
-    at = moment(int(reset), 1)
-    return (int(left), at) if at else None
 
 
 def answered(body: Any, what: str) -> Mapping[str, Any]:

@@ -66,18 +66,8 @@ class Reply:
 class Wire:
     """Sends one vendor's requests: paced by its limiter, bounded in time and size, mapped to our errors."""
 
-    def __init__(
-        self,
-        vendor: str,
-        base_url: str,
-        limiter: Limiter,
-        tools: Tools,
-        heard: Callable[[Mapping[str, str]], None] | None = None,
-    ) -> None:
+    def __init__(self, vendor: str, base_url: str, limiter: Limiter, tools: Tools) -> None:
         self.vendor, self._limiter, self._clock = vendor, limiter, tools.clock
-        self._heard = (
-            heard  # is given every answer's headers, for vendors that tell their limit there
-        )
         self._secrets: dict[str, bytes] = {}
         self._client = httpx.AsyncClient(
             base_url=base_url,
@@ -115,8 +105,6 @@ class Wire:
             await self._limiter.slot(deadline)
         seconds = min(deadline - self._clock(), ATTEMPT)
         reply = await self._send(seconds, method, path, params=params, headers=headers, data=form)
-        if self._heard:
-            self._heard(reply.headers)
         try:
             return self._judge(reply, refusal)
         except RateLimited as e:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from actors.domain.models import Quote, Ranking, Timeframe
 from actors.providers.alpaca import (
-    allowance,
     build_bars,
     build_chain,
     build_contracts,
@@ -627,14 +626,6 @@ def test_a_good_status_with_an_errors_text_is_that_error(message: str, kind: Any
         with pytest.raises(ProviderError) as caught:
             parse({"message": message})
         assert type(caught.value) is kind
-
-
-def test_what_is_left_of_the_minute() -> None:
-    headers = {"x-ratelimit-remaining": "199", "x-ratelimit-reset": "1674044551"}
-    assert allowance(headers) == (199, datetime.fromtimestamp(1674044551, UTC))
-    assert allowance({}) is None
-    for bad in ({"x-ratelimit-remaining": "-1"}, {"x-ratelimit-reset": "9" * 11}):
-        assert allowance(headers | bad) is None
 
 
 # --- any body at all ---------------------------------------------------------------------------------
