@@ -18,12 +18,12 @@ from actors.domain.models import (
     Ticker,
     Timeframe,
 )
-from actors.providers.http import Tools
 from actors.providers.limits import Limiter
 from actors.settings import Settings
 
-if TYPE_CHECKING:
-    from actors.domain.chains import Chain  # numpy costs memory: only where a chain is asked
+if TYPE_CHECKING:  # numpy and httpx cost memory: only where a chain is asked, or a vendor
+    from actors.domain.chains import Chain
+    from actors.providers.http import Tools
 
 
 class Kind(StrEnum):
@@ -58,7 +58,7 @@ class Provider(Protocol):
     limiter: Limiter
 
     @classmethod
-    def of(cls, settings: Settings, tools: Tools) -> Self | None:
+    def of(cls, settings: Settings, tools: "Tools") -> Self | None:
         """Return the vendor made from the settings, or None when its keys are not set."""
 
     @property

@@ -66,7 +66,7 @@ from tests.contract.doubles import (
     SECRET,
     SECRETS,
     Clock,
-    MemoryTokens,
+    MemoryBooks,
     Reversed,
     SchwabDouble,
     settings_of,
@@ -89,7 +89,7 @@ class Bench:
 
     double: SchwabDouble
     clock: Clock
-    tokens: MemoryTokens
+    tokens: MemoryBooks
     home: Path
     vendor: str
 
@@ -105,7 +105,7 @@ class Bench:
 
 @pytest.fixture(params=DOUBLES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return Bench(DOUBLES[request.param](), Clock(), MemoryTokens(), tmp_path, request.param)
+    return Bench(DOUBLES[request.param](), Clock(), MemoryBooks(), tmp_path, request.param)
 
 
 @pytest.fixture
