@@ -179,6 +179,17 @@ async def test_a_wrong_key_is_denied(bench: Bench) -> None:
         await bench.adapter().news([], NOON - timedelta(days=1), 5, soon())
 
 
+async def test_a_spent_minute_is_waited_for(bench: Bench) -> None:
+    spender = "free-spender-key"
+    async with bench.client(spender) as client:
+        for _ in range(199):
+            await client.get("/v2/clock")
+    adapter = bench.adapter(spender)
+    assert adapter.limiter.delay == 0
+    await adapter.quotes(["AAPL"], soon())  # the 200th: answered, and the last
+    assert 50 < adapter.limiter.delay < 58  # it is three seconds past the minute
+
+
 # --- our adapter: bars -------------------------------------------------------------------------------
 
 
