@@ -833,7 +833,7 @@ def sandbox() -> Iterator[Sandbox]:
     running.stop()
 
 
-@pytest.fixture(params=PROVIDERS)
+@pytest.fixture(params=DOUBLES)
 async def real(
     request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path
 ) -> AsyncIterator[Provider]:
