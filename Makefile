@@ -38,8 +38,12 @@ bench: $(STAMP)  ## run every benchmark
 	$(BIN)/python -m benchmarks.price_cycle
 	$(BIN)/python -m benchmarks.tree_memory
 	$(BIN)/python -m benchmarks.replacement
+	$(BIN)/python -m benchmarks.overshoot
+
+soak: $(STAMP)   ## 5,000 price cycles in an hour while every part is killed in turn
+	$(BIN)/python -m benchmarks.soak
 
 lock:            ## pin anew what `install` installs
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 
-.PHONY: help install up down test lint bench lock
+.PHONY: help install up down test lint bench soak lock

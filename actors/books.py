@@ -5,23 +5,105 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from actors import home, memory
+from actors import home, memory, runtime
 from actors.charge import Charge, Life, mb
 from actors.domain.models import ChildStatus
 from actors.settings import Settings
 from actors.store import history
 from actors.store.database import Database, DatabaseAway
+from actors.supervise import Cause, Phase
 
 SNAPSHOT_EVERY = 1.0  # seconds
 HISTORY_BUFFER = 10_000  # rows kept while the database is away; then the oldest go
 
 log = logging.getLogger("volaris.supervisor")
+
+
+Key = tuple[str, int]  # child, generation
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The last snapshot of the root before us; empty where this boot has had none."""
+
+    at: datetime | None = None
+    now: float = 0.0  # the machine's monotonic clock at that moment
+    head: str | None = None  # the Ray head it ran under
+    generations: Mapping[str, int] = field(default_factory=dict)  # the newest of each child
+    processes: Mapping[Key, Mapping[str, Any]] = field(default_factory=dict)  # `_processes`
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Who lived when we came, which generations were known then, and why any other has ended."""
+
+    alive: Collection[Key]
+    newest: Mapping[str, int]
+    why: Callable[[str, int], Cause]
+
+
+def untold(
+    boot: str, before: Before, adopted: Adopted, starts: Sequence[history.Event]
+) -> Iterator[history.Event]:
+    """Yield the rows that a dead root still owed: of `starts` without a stop, and of its snapshot.
+
+    Those that were stored after all are the same facts, so they change nothing.
+    """
+    now = datetime.now(UTC)
+    for (child, generation), one in before.processes.items():
+        if (child, generation) in adopted.alive:
+            continue
+        known = (child, generation, one["pid"], one["node"])
+        if one["ready"]:
+            yield _found(boot, *known, "start", one["cause"], before.at or now)
+        why = adopted.why(child, generation)
+        age = before.now - one["ordered_at"]
+        yield _found(boot, *known, "stop", why, now, one["memory_mb"], age, seen=before.at)
+    for row in starts:
+        known = (row.child, row.generation, row.pid, row.node)
+        if row.boot != boot:
+            yield _found(row.boot, *known, "stop", Cause.BOOT_LOST, now)
+        elif known[:2] not in {*adopted.alive, *before.processes} and (
+            row.generation <= adopted.newest.get(row.child, row.generation)
+        ):
+            why = adopted.why(row.child, row.generation)
+            yield _found(boot, *known, "stop", why, now, seen=before.at)
+
+
+def _found(
+    boot: str,
+    child: str,
+    generation: int,
+    pid: int | None,
+    node: str | None,
+    event: str,
+    cause: str,
+    at: datetime,
+    memory_mb: float | None = None,
+    age: float | None = None,
+    *,
+    seen: datetime | None = None,
+) -> history.Event:
+    return history.Event(
+        id=history.fact(boot, child, generation, event),
+        at=at,
+        boot=boot,
+        child=child,
+        generation=generation,
+        event=event,
+        pid=pid,
+        node=node,
+        cause=cause,
+        memory_mb=memory_mb,
+        age_seconds=age,
+        detail={"found": True} | ({"seen": seen.isoformat()} if seen else {}),
+    )
 
 
 class Books:
@@ -32,6 +114,7 @@ class Books:
         self._rows: deque[history.Event] = deque(maxlen=HISTORY_BUFFER)
         self._shape: object = None
         self._written_at = 0.0
+        self._owed: tuple[Before, Adopted] | None = None  # not yet compared with the database
         self.waiting = asyncio.Event()  # there are rows that are not stored yet
 
     def record(
@@ -53,12 +136,15 @@ class Books:
             detail["growth_mb_per_hour"] = round(growth, 1)
         if life.sites:
             detail["sites"] = life.sites
+        if life.found and event == "start":
+            detail["found"] = True
+        boot, once = self._settings.boot_id, event in ("start", "stop")
         self.waiting.set()
         self._rows.append(
             history.Event(
-                id=uuid4(),
+                id=history.fact(boot, charge.id, life.generation, event) if once else uuid4(),
                 at=datetime.now(UTC),
-                boot=self._settings.boot_id,
+                boot=boot,
                 child=charge.id,
                 generation=life.generation,
                 event=event,
@@ -73,13 +159,22 @@ class Books:
             )
         )
 
+    def adopted(self, before: Before, adopted: Adopted) -> None:
+        """Note who lived when we came: of all others a stop is owed, which the next `flush` finds."""
+        self._owed = before, adopted
+        self.waiting.set()
+
     async def flush(self, deadline: float) -> None:
         """Store the rows that wait; they leave the buffer only once they are stored."""
         self.waiting.clear()
-        rows = tuple(self._rows)
-        if not rows:
-            return
         try:
+            if self._owed is not None:
+                starts = await self._database.run(history.unstopped, deadline=deadline)
+                self._rows.extend(untold(self._settings.boot_id, *self._owed, starts))
+                self._owed = None
+            rows = tuple(self._rows)
+            if not rows:
+                return
             await self._database.run(
                 lambda connection: history.append(connection, rows), deadline=deadline
             )
@@ -112,27 +207,22 @@ class Books:
             log.warning("the database is away: restart counters begin at 0")
             return {}
 
-    def generations_of_before(self) -> dict[str, int]:
-        """Return the newest generation by child that the root before us had shown; no name is used twice."""
+    def before(self) -> Before:
+        """Return what the root before us had written down."""
         tree = home.read_tree(self._settings.volaris_home)
         if tree.get("boot") != self._settings.boot_id:
-            return {}
-        return {child["id"]: child["generation"] for child in tree.get("children", ())}
-
-    def pids_of_before(self) -> dict[tuple[str, int], tuple[int, str]]:
-        """Return (pid, node) by (child, generation) from the snapshot that the root before us left."""
-        tree = home.read_tree(self._settings.volaris_home)
-        if tree.get("boot") != self._settings.boot_id:
-            return {}
-        return {
-            (child["id"], child["generation"]): (child["pid"], child["node"])
-            for child in tree.get("children", ())
-            if child["pid"] and child["node"]
-        }
+            return Before()
+        return Before(
+            at=datetime.fromisoformat(tree["at"]),
+            now=tree.get("now", 0.0),
+            head=tree.get("head"),
+            generations=tree.get("generations", {}),
+            processes={(one["child"], one["generation"]): one for one in tree.get("processes", ())},
+        )
 
     def write_snapshot(self, charges: Iterable[Charge], *, force: bool = False) -> None:
         """Leave the state of the tree in the home, for those who must not depend on any actor."""
-        now = time.monotonic()
+        now, charges = time.monotonic(), tuple(charges)
         statuses = [charge.status() for charge in charges]
         shape = [(s.state, s.pid, s.generation, s.relief, s.leak) for s in statuses]
         if not force and shape == self._shape and now - self._written_at < SNAPSHOT_EVERY:
@@ -143,12 +233,39 @@ class Books:
             "boot": self._settings.boot_id,
             "supervisor": {"pid": os.getpid(), "memory_mb": mb(memory.private(os.getpid()))},
             "children": [_public(status) for status in statuses],
+            "now": now,
+            "head": runtime.head(),
+            "generations": {charge.id: charge.generation for charge in charges},
+            "processes": [one for charge in charges for one in _processes(charge)],
         }
         path = self._settings.volaris_home / "run" / "tree.json"
         try:
             home.write_json(path, body)
         except OSError as e:
             log.warning("cannot write %s: %s", path, e)
+
+
+def _processes(charge: Charge) -> Iterator[dict[str, Any]]:
+    """Yield what the next root must know of each living process, should it not find it any more."""
+    draining = charge.judged.cause if charge.judged.phase is Phase.DRAINING else None
+    for role, life, ending in (
+        ("serving", charge.serving, draining),
+        ("relief", charge.relief, Cause.RELIEF_FAILED),
+        ("leaver", charge.leaver, Cause.MEMORY_SOFT),
+    ):
+        if life is not None and life.alive:
+            yield {
+                "child": charge.id,
+                "generation": life.generation,
+                "role": role,
+                "pid": life.process.pid if life.process else None,
+                "node": life.process.node if life.process else None,
+                "cause": life.cause,
+                "ready": life.ready,
+                "memory_mb": mb(life.memory),
+                "ordered_at": life.ordered_at,
+                "ending": ending,
+            }
 
 
 def _public(status: ChildStatus) -> dict[str, Any]:

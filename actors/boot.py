@@ -49,14 +49,17 @@ Say = Callable[[str], None]
 def refuse_if_too_big(settings: Settings) -> None:
     """Refuse the start where the hard budgets, one successor and Ray's share exceed the memory there is."""
     budgets = {child.id: settings.budget(child).hard for child in (ROOT, *TREE)}
-    known = {*budgets}
-    for name in settings.volaris_budget:
-        if name not in known:
+    for setting, given, known in (
+        ("BUDGET", settings.volaris_budget, {*budgets}),
+        ("PLACE", settings.volaris_place, {*budgets} - {ROOT.id}),  # the root stays where we are
+    ):
+        for name in given.keys() - known:
             raise Refused(
-                f"VOLARIS_BUDGET__{name.upper()}: there is no such child; there are {', '.join(sorted(known))}"
+                f"VOLARIS_{setting}__{name.upper()}: there is no such child; there are"
+                f" {', '.join(sorted(known))}"
             )
-    given = settings.volaris_memory_mb
-    there_is = given * MIB if given else memory.available()
+    most = settings.volaris_memory_mb
+    there_is = most * MIB if most else memory.available()
     needed = sum(budgets.values()) + max(budgets.values()) + RAY_MIB * MIB
     if needed > there_is:
         raise Refused(
@@ -288,6 +291,9 @@ class Boot:
             "VOLARIS_MARK": str(self._home),
             "RAY_START_HOOK": "actors.runtime.slim_head",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray would keep a record of each of the last 100,000 calls in the head: with four pulses a
+            # second that is a growth of hours, and only its dashboard's list of tasks ever reads it.
+            "RAY_task_events_report_interval_ms": "0",
             "OPENBLAS_NUM_THREADS": "1",  # a pool of threads in each actor is memory for nothing
             "PYTHONUNBUFFERED": "1",
         }

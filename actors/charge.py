@@ -48,6 +48,7 @@ class Life:
     memory: int | None = None
     heard_at: float = field(default_factory=time.monotonic)  # when its loop was last known to move
     drain_begun: float | None = None
+    found: bool = False  # adopted: another root has ordered it
     samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     sites: list[str] = field(default_factory=list)  # where its memory was allocated, if traced
 
@@ -146,7 +147,7 @@ class Charge:
 
     def adopt(self, process: runtime.Process, on_ready: Callable[[Life], None]) -> Life:
         """Take over a process that another root has started."""
-        life = Life(process.generation, Cause.BOOT, process=process)
+        life = Life(process.generation, Cause.BOOT, process=process, found=True)
         self.generation = max(self.generation, process.generation)
         self._spawn(self._until_ready(life, on_ready))
         self._spawn(self._until_dead(life))
@@ -241,8 +242,8 @@ class Charge:
 
     async def drain(self, life: Life) -> None:
         """Let a process finish its work in hand and end it; the judgement ends one that takes too long."""
-        if life.process is None or not life.alive:
-            life.end()
+        if not life.alive or life.process is None or life.process.pid is None:
+            life.end()  # dead, or has never been met: there is no work in hand
             return
         life.drain_begun = time.monotonic()
         try:

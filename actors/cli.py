@@ -189,6 +189,26 @@ def doctor() -> None:
         sys.exit(1)
 
 
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A record that VOLARIS_RECORD=1 has made.")],
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHILD=SOFT:HARD", help="Another budget in MiB; may be repeated."),
+    ] = None,
+) -> None:
+    """Judge a recorded day again: are the orders the same, and which would other budgets have given."""
+    from actors import replay as record
+    from actors.view import console, differences
+
+    lines, unread = record.read(file)
+    others = record.budgets(budget or (), lines)
+    outcome = record.replay(lines, others)
+    console().print(*differences(outcome, unread + outcome.skipped, others=bool(others)), sep="\n")
+    if outcome.differences and not others:
+        sys.exit(1)
+
+
 @app.command(
     context_settings={
         "allow_extra_args": True,

@@ -4,12 +4,15 @@ Off unless `VOLARIS_CRASH_AFTER` names points, each with a probability:
 `supervisor.after_switch=0.5,scheduler.claimed=1`.
 """
 
+import logging
 import os
 import random
 from collections.abc import Mapping
 from functools import cache
 
 EXIT = 70
+
+log = logging.getLogger("volaris.crash")
 
 
 @cache
@@ -23,4 +26,5 @@ def point(name: str) -> None:
     """Die here, if this point was named and the dice say so."""
     chance = _points().get(name, 0.0)
     if chance and random.random() < chance:  # noqa: S311
+        log.warning("dying at %s", name)
         os._exit(EXIT)

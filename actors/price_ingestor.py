@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
+from actors import crash
 from actors.client import Gone, Tree
 from actors.domain import universe
 from actors.domain.bars import Tally, daily, fault, is_fresh, minute, missing, observe, trading_day
@@ -219,6 +220,7 @@ class PriceIngestor:
                 if added.bar is not None:
                     bars.append(added.bar)
             stored = await quote_store.upsert(connection, ids, newer, now, tallies)
+            crash.point("price_ingestor.storing")
             built = await bar_store.upsert_minutes(connection, ids, bars)
             if touched:
                 await tickers.touch(connection, touched)
@@ -229,6 +231,7 @@ class PriceIngestor:
         stored, built = await self._database.run(
             step, deadline=WRITE_WITHIN, isolation="repeatable_read"
         )
+        crash.point("price_ingestor.stored")
         self._stored_asked |= touched
         for symbol, quote in good.items():
             known = self._quotes.get(symbol)

@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -38,8 +39,12 @@ ROOT_NAME = f"{NAMESPACE}.{ROOT.id}"
 # The host's name, not Ray's node id: what counts is whose /proc one can see.
 NODE = socket.gethostname()
 GUARD_EVERY = 0.1  # seconds; at 200 MB/s a leak overshoots by 20 MB
+OUTSIDE_EVERY = 0.2  # with the time a shell takes, as often as the root looks
 BEAT_EVERY = 0.25
 MOST_SITES = 10
+RESOURCE_SHARE = (
+    0.001  # what one process takes of the resource that places it: a node may hold many
+)
 CONTROL_WITHIN = 5.0  # seconds for the small questions to Ray or to a healthy mailbox
 
 log = logging.getLogger("volaris.runtime")
@@ -75,10 +80,14 @@ class Host:
     Life cycle: construction orders `Class(settings, tree).start()`; `hello` answers at once, `started`
     when the class is up; `ask` carries messages; `drain` refuses new ones, waits for those in hand and
     calls `stop()`.  Because the class has its own event loop, `pulse` answers even while that one is
-    blocked.  A guard thread ends the process above its hard budget, whatever the loop is doing.
+    blocked.  A guard thread ends the process above its hard budget, whatever the loop is doing; a C call
+    that holds the GIL stops it, and then a look from outside must do: the root's, or, on another node
+    than the root's, that of a shell beside the process.
     """
 
-    def __init__(self, child: Child, generation: int, hard: int, settings: Settings) -> None:
+    def __init__(
+        self, child: Child, generation: int, hard: int, settings: Settings, root_on: str
+    ) -> None:
         self._child, self._settings = child, settings
         self._generation = generation
         self._in_hand: set[asyncio.Task[Any]] = set()
@@ -87,8 +96,10 @@ class Host:
         if settings.volaris_trace_memory:
             tracemalloc.start()
         _log_to(settings, child.id)
-        _let_the_kernel_choose_us()
+        _offer_to_the_kernel(child)
         threading.Thread(target=self._guard, args=(hard,), daemon=True, name="guard").start()
+        if root_on != NODE:
+            _guard_from_outside(hard, _words_file(settings, f"{child.id}.{generation}"))
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, daemon=True, name=child.id).start()
         self._born = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
@@ -162,10 +173,14 @@ class Host:
     def _guard(self, hard: int) -> None:
         pid = os.getpid()
         while True:
-            held = memory.private(pid) or 0
-            if held > hard:
-                _last_words(self._settings, f"{self._child.id}.{self._generation}", held)
-                os._exit(1)
+            # Out of files or of memory it sees nothing for a while; it must not end of that.
+            with contextlib.suppress(OSError, MemoryError):
+                held = memory.private(pid) or 0
+                if held > hard:
+                    try:
+                        _last_words(self._settings, f"{self._child.id}.{self._generation}", held)
+                    finally:
+                        os._exit(1)
             time.sleep(GUARD_EVERY)
 
 
@@ -190,10 +205,41 @@ def _sites() -> list[str]:
     ]
 
 
-def _let_the_kernel_choose_us() -> None:
-    """Make this process, not the root or the database, the kernel's choice when memory runs out."""
+def _offer_to_the_kernel(child: Child) -> None:
+    """Make any child, and neither the root nor the database, the kernel's choice when memory runs out.
+
+    Ray offers all its workers alike, the root among them: that one takes the raylet's place instead.
+    """
+    offer = "1000"
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
+        if child.id == ROOT.id:
+            offer = Path(f"/proc/{os.getppid()}/oom_score_adj").read_text()
+        Path("/proc/self/oom_score_adj").write_text(offer)
+
+
+# A shell costs 0.25 MB and half a per cent of a core; it ends with the process it looks at.
+OUTSIDE = """\
+while sleep "$4"; do
+  held=0
+  while read -r key kib _; do
+    case $key in RssAnon:|VmSwap:) held=$((held + kib)) ;; esac
+  done < "/proc/$1/status" || exit
+  if [ "$held" -gt "$2" ]; then
+    echo "{\\"memory\\": $((held * 1024))}" > "$3"
+    exec kill -9 "$1"
+  fi
+done
+"""
+
+
+def _guard_from_outside(hard: int, words: Path) -> None:
+    told = (os.getpid(), hard // 1024, words, OUTSIDE_EVERY)
+    subprocess.Popen(
+        ["sh", "-c", OUTSIDE, "guard", *map(str, told)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _words_file(settings: Settings, name: str) -> Path:
@@ -231,6 +277,11 @@ class Process:
         return self.node == NODE
 
 
+def head() -> str:
+    """Return what tells one Ray head from the next: the id of the node the root runs on."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def name_of(child: str, generation: int) -> str:
     """Return the name Ray knows a process by; names cannot be moved, so the generation is part of it."""
     return f"{NAMESPACE}.{child}.{generation}"
@@ -249,14 +300,24 @@ async def spawn(child: Child, generation: int, hard: int, settings: Settings) ->
             num_cpus=0,
             max_restarts=0,
             max_task_retries=0,
+            **_place(child),
         )
         .remote,
         child,
         generation,
         hard,
         settings,
+        NODE,
     )
     return Process(child.id, generation, handle)
+
+
+def _place(child: Child) -> dict[str, Any]:
+    """Return Ray's words for where a process may run: beside us, unless its row names a resource."""
+    if child.place:
+        return {"resources": {child.place: RESOURCE_SHARE}}
+    here = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}
 
 
 async def meet(process: Process, seconds: float) -> None:
@@ -407,12 +468,10 @@ async def _up(settings: Settings) -> None:
             num_cpus=0,
             max_restarts=-1,
             max_task_retries=0,
-            # The root reads its children's /proc and writes into the home: it stays on this machine.
-            scheduling_strategy=NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=False
-            ),
+            # It reads its children's /proc and writes into the home: it stays on this machine.
+            **_place(ROOT),
         )
-        .remote(ROOT, 0, settings.budget(ROOT).hard, settings)
+        .remote(ROOT, 0, settings.budget(ROOT).hard, settings, NODE)
     )
     await _answer(root.started.remote(), ROOT.ready_within)
 

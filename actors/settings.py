@@ -62,13 +62,16 @@ class Settings(BaseModel):
     volaris_sandbox_port: Port = 8900
     volaris_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    # The tree: VOLARIS_BUDGET__<CHILD>=soft:hard in MiB; VOLARIS_JOB__<JOB>=seconds, a cron line or "off"
+    # The tree: VOLARIS_BUDGET__<CHILD>=soft:hard in MiB; VOLARIS_PLACE__<CHILD>=a resource of some Ray node;
+    # VOLARIS_JOB__<JOB>=seconds, a cron line or "off"
     volaris_budget: dict[str, str] = {}
+    volaris_place: dict[str, str] = {}
     volaris_job: dict[str, str] = {}
     volaris_young_seconds: float = Field(60.0, ge=0, le=3600)
     volaris_stable_seconds: float = Field(600.0, ge=0, le=86_400)
     volaris_intensity: str = Field("5:60", pattern=r"^[1-9]\d{0,5}:[1-9]\d{0,5}$")
     volaris_trace_memory: bool = False  # note where memory is allocated; slow, for finding a leak
+    volaris_record: bool = False  # write down what the root judges, for `volaris replay`
     volaris_object_store_mb: int = Field(96, ge=80, le=65536)
     volaris_memory_mb: int | None = Field(None, ge=256)  # what may be used; None = the machine's
 
@@ -113,7 +116,9 @@ class Settings(BaseModel):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
-    @field_validator("volaris_budget", "volaris_job", "volaris_limit", "volaris_prefer")
+    @field_validator(
+        "volaris_budget", "volaris_place", "volaris_job", "volaris_limit", "volaris_prefer"
+    )
     @classmethod
     def _lower(cls, table: dict[str, str]) -> dict[str, str]:
         return {name.lower(): value for name, value in table.items()}
@@ -136,6 +141,7 @@ class Settings(BaseModel):
         return replace(
             child,
             memory=self.budget(child),
+            place=self.volaris_place.get(child.id, child.place),
             young=self.volaris_young_seconds,
             stable_after=self.volaris_stable_seconds,
             intensity=Intensity(restarts, seconds),

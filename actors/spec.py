@@ -60,3 +60,4 @@ class Child:
         600.0  # healthy seconds after which the backoff starts afresh (Kubernetes')
     )
     looks: int = 8  # consecutive looks over soft that make a leak of a spike
+    place: str | None = None  # a resource of the Ray nodes that may run it; None = the root's own

@@ -46,6 +46,8 @@ class Cause(StrEnum):
     RELIEF_FAILED = "relief_failed"
     SLOW_RETRY = "slow_retry"
     SHUTDOWN = "shutdown"
+    HEAD_LOST = "head_lost"  # with the Ray head it ran under
+    BOOT_LOST = "boot_lost"  # with a boot program that did not live to tell
 
 
 PLANNED = frozenset({Cause.MEMORY_SOFT, Cause.DRAIN_TIMEOUT, Cause.SHUTDOWN, Cause.BOOT})

@@ -8,16 +8,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from actors import crash, memory, runtime
-from actors.books import Books
+from actors.books import Adopted, Books, Key
 from actors.charge import Charge, Life, mb
 from actors.client import Gone, Tree, Unreachable
 from actors.domain.models import ChildStatus
+from actors.replay import Recorder
 from actors.settings import Settings
 from actors.store.database import Database, DatabaseAway
 from actors.supervise import PLANNED, SERVING, Action, Cause, Phase, Verb, step
@@ -53,6 +54,9 @@ class Supervisor:
         }
         self._database = Database.of(settings)
         self._books = Books(settings, self._database)
+        specs = (charge.spec for charge in self._charges.values())
+        record = settings.volaris_home / "logs" / "judgements.jsonl"
+        self._recorder = Recorder(record, specs) if settings.volaris_record else None
         self._stopping = False
 
     async def start(self) -> None:
@@ -143,9 +147,11 @@ class Supervisor:
         others = (other for other in self._charges.values() if other is not charge)
         quiet = not any(other.being_relieved for other in others)
         seen = charge.see(turn=turn, quiet=quiet, room=free > charge.spec.memory.soft)
-        before = charge.judged
-        charge.judged, actions = step(charge.spec, before, seen, time.monotonic())
+        before, now = charge.judged, time.monotonic()
+        charge.judged, actions = step(charge.spec, before, seen, now)
         after = charge.judged
+        if self._recorder is not None:
+            self._recorder.note(charge.id, before, seen, now, after, actions)
         if after.phase is not before.phase:
             self._wake.set()  # what is next may be due at once: it must not wait for the next look
         if after.phase is not before.phase and {after.phase, before.phase} != SERVING:
@@ -281,41 +287,69 @@ class Supervisor:
         Of two of a child the older one serves: a successor that had not taken over will be ordered again.
         One that was told to drain finishes its work as the leaver it is.
         """
-        for child, before in (await self._books.counts()).items():
+        before = self._books.before()
+        for child, counted in (await self._books.counts()).items():
             if charge := self._charges.get(child):
-                charge.restarts, charge.replacements = before.restarts, before.replacements
-                charge.last_exit_cause, charge.last_exit_at = before.last_cause, before.last_at
-                charge.generation = before.generation
-        for child, generation in self._books.generations_of_before().items():
+                charge.restarts, charge.replacements = counted.restarts, counted.replacements
+                charge.last_exit_cause, charge.last_exit_at = counted.last_cause, counted.last_at
+                charge.generation = counted.generation
+        for child, generation in before.generations.items():
             if charge := self._charges.get(child):
                 charge.generation = max(charge.generation, generation)
-        pids = self._books.pids_of_before()
+        ended: dict[Key, Cause] = {}
         for process in await runtime.roll_call():
-            charge = self._charges.get(process.child)
-            if process.pid is None:  # so hung that it does not even tell its pid
-                process.pid, process.node = pids.get(
-                    (process.child, process.generation), (None, None)
-                )
+            key = process.child, process.generation
+            if why := self._unadopted(process, before.processes.get(key, {})):
+                ended[key] = why
                 runtime.kill(process)
-            elif charge is None:
-                runtime.kill(process)
-            elif process.draining and charge.leaver is None:
-                charge.leaver = charge.adopt(process, self._ready(charge))
-                until = time.monotonic() + charge.spec.drain
-                charge.judged = replace(charge.judged, leaver_until=until)
-                self._go(charge.drain(charge.leaver))
-            elif process.draining or charge.serving is not None:
-                runtime.kill(process)
-            else:
-                now = time.monotonic()
-                charge.serving = charge.adopt(process, self._ready(charge))
-                charge.tried = True
-                charge.judged = replace(
-                    charge.judged,
-                    phase=Phase.STARTING,
-                    born=now,
-                    deadline=now + charge.spec.ready_within,
-                )
+        alive = {(c.id, life.generation) for c in self._charges.values() for life in c.lives}
+        newest = {charge.id: charge.generation for charge in self._charges.values()}
+        unheard = Cause.CRASH if before.head in (None, runtime.head()) else Cause.HEAD_LOST
+
+        def why_ended(child: str, generation: int) -> Cause:
+            ending = before.processes.get((child, generation), {}).get("ending")
+            if runtime.last_words(self._settings, child, generation) is not None:
+                return Cause.MEMORY_HARD
+            return ended.get((child, generation)) or Cause(ending or unheard)
+
+        for (child, generation), one in before.processes.items():
+            if one["role"] == "serving" and (child, generation) not in alive:
+                self._bereave(self._charges[child], why_ended(child, generation))
+        self._books.adopted(before, Adopted(alive, newest, why_ended))
+
+    def _unadopted(self, process: runtime.Process, remembered: Mapping[str, Any]) -> Cause | None:
+        """Take a process over; return why not, where it is to end."""
+        charge = self._charges.get(process.child)
+        if charge is None:
+            return Cause.SHUTDOWN
+        charge.generation = max(charge.generation, process.generation)  # no name is used twice
+        now = time.monotonic()
+        if process.pid is None:  # so hung that it does not even tell its pid
+            process.pid, process.node = remembered.get("pid"), remembered.get("node")
+            return Cause.HANG
+        if (charge.leaver if process.draining else charge.serving) is not None:
+            return Cause.MEMORY_SOFT if process.draining else Cause.RELIEF_FAILED
+        life = charge.adopt(process, self._ready(charge))
+        life.ordered_at = remembered.get("ordered_at", now)
+        life.cause = Cause(remembered.get("cause", Cause.BOOT))
+        if process.draining:
+            charge.leaver = life
+            charge.judged = replace(charge.judged, leaver_until=now + charge.spec.drain)
+            self._go(charge.drain(life))
+            return None
+        charge.serving, charge.tried = life, True
+        charge.judged = replace(
+            charge.judged, phase=Phase.STARTING, born=now, deadline=now + charge.spec.ready_within
+        )
+        return None
+
+    def _bereave(self, charge: Charge, cause: Cause) -> None:
+        """Note that who served a child has ended while there was no root."""
+        charge.last_exit_cause, charge.last_exit_at = cause, datetime.now(UTC)
+        if charge.serving is not None:  # its successor was on the way
+            charge.count(cause)
+        else:
+            charge.judged = replace(charge.judged, cause=cause)
 
     async def _keep_history(self) -> None:
         while True:

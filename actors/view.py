@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from actors import home
+from actors.replay import Outcome
+from actors.supervise import Action
 
 STALE_AFTER = 10.0  # seconds without a snapshot after which the root is not looking any more
 REFRESH_EVERY = 0.5
@@ -126,13 +128,50 @@ def history_table(rows: Iterable[Mapping[str, Any]]) -> Table:
             row["child"],
             str(row["generation"]),
             row["event"],
-            row["cause"],
+            row["cause"] + (" (found)" if row.get("detail", {}).get("found") else ""),
             str(row["pid"] or ""),
             *(
                 f"{row[key]:.1f}" if row.get(key) is not None else ""
                 for key in ("memory_mb", "age_seconds", "drain_seconds", "gap_seconds")
             ),
         )
+    return table
+
+
+def differences(outcome: Outcome, lost: int, *, others: bool) -> list[str | Table]:
+    """Return what a record that was judged again came to: one sentence, the differences, the totals."""
+    said = f"{outcome.looks} looks from {outcome.first:%Y-%m-%d %H:%M:%S} to {outcome.last:%Y-%m-%d %H:%M:%S} UTC"
+    count = len(outcome.differences)
+    if count:
+        said += f"; orders that differ{' with other budgets' if others else ''}: {count}"
+    else:
+        said += "; every order is the recorded one"
+    if lost:
+        said += f"; lines that could not be read: {lost}"
+    if not count:
+        return [said, "", _totals(outcome)]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("at (UTC)", "child", "recorded", "replayed"):
+        table.add_column(name)
+    for one in outcome.differences:
+        replayed = " ".join(filter(None, (_orders(one.replayed), one.why)))
+        at = f"{one.at:%m-%d %H:%M:%S.%f}"[:-4]
+        table.add_row(at, one.child, _orders(one.recorded), replayed)
+    limit = "Each process is followed to its first order that differs; what would have come after was not recorded."
+    return [said, "", table, "", _totals(outcome), "", limit]
+
+
+def _orders(orders: Iterable[Action]) -> str:
+    return ", ".join(f"{order.verb} ({order.cause})" for order in orders) or "nothing"
+
+
+def _totals(outcome: Outcome) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("order", "cause", "recorded", "replayed"):
+        table.add_column(name, justify="right" if name.endswith("ed") else "left")
+    for order in sorted({*outcome.recorded, *outcome.replayed}, key=lambda o: (o.verb, o.cause)):
+        counts = str(outcome.recorded[order]), str(outcome.replayed[order])
+        table.add_row(order.verb, order.cause, *counts)
     return table
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from actors.domain import calendar
 from sandbox import pricing
+from sandbox.company import payout, reports
 from sandbox.days import NEW_YORK
 from sandbox.listing import Listing, fraction, key
 from sandbox.market import Market, Quotes
 from sandbox.paths import Floats, Ints, mixed, normal, uniform
-from sandbox.schwab_quotes import _payout
 
 Bools = NDArray[np.bool_]
 Texts = NDArray[np.str_]
@@ -578,15 +578,15 @@ def _wave(who: str, seed: int, at: int) -> float:
 def _dividend_yield(listing: Listing, today: date) -> float:
     if listing.kind == "index":
         return 0.013
-    return math.log1p(_payout(listing, today).yearly / listing.price)
+    return math.log1p(payout(listing, today).yearly / listing.price)
 
 
 @lru_cache(maxsize=1024)
 def _reports(listing: Listing, today: date) -> tuple[int, ...]:
     """Return the ms of the reports of the three years to come."""
-    last = _payout(listing, today).earnings
-    days = (last + timedelta(days=91 * n) for n in range(13))
-    return tuple(_moment(day, time(16, 5)) for day in days if day >= today)
+    midnight = datetime.combine(today, time(), NEW_YORK)
+    found = reports(listing, today, today + timedelta(days=1100), midnight)
+    return tuple(int(report.at.timestamp()) * 1000 for report in found)
 
 
 def _years(at: int, expires: Ints) -> Floats:

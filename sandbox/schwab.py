@@ -130,6 +130,8 @@ class Schwab:
         for symbol in asked:
             if (i := self._by_symbol.get(symbol)) is not None:
                 parts.append(f"{json.dumps(symbol)}:{self._writer.write(i, quotes, fields)}")
+            elif (text := self._chains.quote(symbol, fields, self._clock.ms())) is not None:
+                parts.append(f"{json.dumps(symbol)}:{text}")
             elif symbol not in self._market.index:  # the dot form of a class share just vanishes
                 invalid.append(symbol)
         if invalid:

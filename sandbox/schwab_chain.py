@@ -1,7 +1,7 @@
 """Schwab's option chains: which contracts a query wants, and how they are written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from actors.domain import calendar
+from actors.domain.chains import read_occ
 from sandbox.days import NEW_YORK
-from sandbox.listing import Listing
+from sandbox.listing import Listing, key
 from sandbox.market import Market, Quotes
-from sandbox.options import Book, Expiration, Options
+from sandbox.options import INDEX, Book, Expiration, Options
 from sandbox.schwab_wire import Refused, described, dumped, flag, spelled, whole
 
 CONTRACT_BYTES = 1_000  # what a contract takes at least: a chain that cannot fit is not written
@@ -108,6 +109,8 @@ class Chains:
     def __init__(self, market: Market) -> None:
         self._market, self._options = market, Options(market)
         self._by_symbol = {spelled(row.symbol): row.symbol for row in market.listings}
+        self._by_root = {row.symbol.replace(".", ""): row.symbol for row in market.listings}
+        self._by_root |= {"SPX": INDEX, "SPXW": INDEX}
 
     def chain(self, asked: Asked, now: int, most_bytes: int) -> bytes:
         """Return an answer of `/chains`; one that is too big is refused as by Schwab's gateway."""
@@ -154,6 +157,20 @@ class Chains:
             for e in found
         ]
         return dumped({"expirationList": rows, "status": None if rows else "FAILED"})
+
+    def quote(self, contract: str, fields: Sequence[str], now: int) -> str | None:
+        """Return the entry of one contract in an answer of `/quotes`, or None where it is not listed."""
+        try:
+            root = read_occ(contract)[0]
+        except ValueError:
+            return None
+        name = self._by_root.get(root)
+        book = self._options.book(name, now) if name else None
+        if book is None:
+            return None
+        for n in np.flatnonzero(book.contract == contract).tolist():
+            return dumped(_entry(book, n, fields, now)).decode()
+        return None
 
 
 def _word(request: Request, name: str, known: set[str], usual: str = "ALL") -> str:
@@ -324,13 +341,105 @@ def _written(book: Book, rows: NDArray[np.int64], listing: Listing, now: int) ->
         )
 
 
+def _entry(book: Book, n: int, fields: Sequence[str], now: int) -> dict[str, Any]:
+    """Return one contract as `/quotes` tells it: other names than in a chain, and more places."""
+    contract, expiration = str(book.contract[n]), book.expirations[int(book.of[n])]
+    told: dict[str, Any] = {
+        "assetMainType": "OPTION",
+        "realtime": True,
+        "ssid": key(contract, "ssid") % 200_000_000,
+        "symbol": contract,
+    }
+    if "quote" in fields:
+        told["quote"] = _quote(book, n)
+    if "reference" in fields:
+        today = datetime.fromtimestamp(now / 1000, NEW_YORK).date()
+        call, strike = bool(book.call[n]), float(book.strike[n])
+        right, symbol, index = "C" if call else "P", spelled(book.symbol), book.symbol == INDEX
+        told["reference"] = {
+            "contractType": right,
+            "daysToExpiration": (expiration.day - today).days,
+            "deliverables": f"100 {symbol}",
+            "description": f"{expiration.root} {expiration.day:%m/%d/%Y} {strike:.2f} {right}",
+            "exchange": "O",
+            "exchangeName": "OPR",
+            "exerciseType": "A" if book.american else "E",
+            "expirationDay": expiration.day.day,
+            "expirationMonth": expiration.day.month,
+            "expirationType": expiration.kind,
+            "expirationYear": expiration.day.year,
+            "isPennyPilot": book.penny,
+            "lastTradingDay": _trading_ends(expiration),
+            "multiplier": 100.0,
+            "settlementType": "A" if expiration.morning else "P",
+            "strikePrice": strike,
+            "underlying": symbol,
+            "underlyingAssetType": "INDEX" if index else "EQUITY",
+        }
+    return told
+
+
+def _quote(book: Book, n: int) -> dict[str, Any]:
+    bid, ask, last = (float(c[n]) for c in (book.bid, book.ask, book.last))
+    high, low, close = (float(c[n]) for c in (book.high, book.low, book.previous_close))
+    mark = round((bid + ask) / 2, 4)
+    change, mark_change = round(last - close, 4) if last else 0.0, round(mark - close, 4)
+    strike, call = float(book.strike[n]), bool(book.call[n])
+    inside = round(book.spot - strike if call else strike - book.spot, 2)
+    known = not np.isnan(book.iv[n])
+
+    def priced(value: float) -> float:
+        return round(float(value), 8) if known else UNPRICEABLE
+
+    return {
+        "52WeekHigh": max(high, last, close),
+        "52WeekLow": min(low or close, close),
+        "askPrice": ask,
+        "askSize": int(book.ask_size[n]),
+        "bidPrice": bid,
+        "bidSize": int(book.bid_size[n]),
+        "closePrice": close,
+        "delta": priced(book.delta[n]),
+        "gamma": priced(book.gamma[n]),
+        "highPrice": high,
+        "indAskPrice": 0.0,
+        "indBidPrice": 0.0,
+        "indQuoteTime": 0,
+        "impliedYield": 0.0,
+        "lastPrice": last,
+        "lastSize": int(book.last_size[n]),
+        "lowPrice": low,
+        "mark": mark,
+        "markChange": mark_change,
+        "markPercentChange": round(mark_change / close * 100, 8),
+        "moneyIntrinsicValue": inside,
+        "netChange": change,
+        "netPercentChange": round(change / close * 100, 8),
+        "openInterest": int(book.open_interest[n]),
+        "openPrice": last if high else 0.0,
+        "quoteTime": int(book.quoted_at[n]),
+        "rho": priced(book.rho[n]),
+        "securityStatus": "Closed" if book.frozen else "Normal",
+        "theoreticalOptionValue": priced(book.theoretical[n]),
+        "theta": priced(book.theta[n]),
+        "timeValue": round(last - max(inside, 0.0), 2),
+        "totalVolume": int(book.volume[n]),
+        "tradeTime": int(book.traded_at[n]),
+        "underlyingPrice": book.spot,
+        "vega": priced(book.vega[n]),
+        "volatility": priced(book.iv[n] * 100),
+    }
+
+
+def _trading_ends(e: Expiration) -> int:
+    """Return 20:00 of the last day it trades, in ms; what settles at the opening ends the day before."""
+    day = calendar.previous_session(e.day).day if e.morning else e.day
+    return int(datetime.combine(day, time(20), NEW_YORK).timestamp()) * 1000
+
+
 def _tail(e: Expiration, symbol: str, today: date, *, index: bool, penny: bool) -> str:
     """Return what all contracts of an expiration have in common."""
-    last_day = e.day
-    if e.morning:  # settles at the opening, so it last trades the day before
-        last_day = calendar.previous_session(e.day).day
     closing = datetime.combine(e.day, time(16), NEW_YORK)
-    trading_ends = datetime.combine(last_day, time(20), NEW_YORK)
     expires = (closing - (closing.utcoffset() or timedelta())).strftime("%Y-%m-%dT%H:%M:%S")
     told = {
         "optionDeliverablesList": [
@@ -339,7 +448,7 @@ def _tail(e: Expiration, symbol: str, today: date, *, index: bool, penny: bool) 
         "expirationDate": f"{expires}.000+00:00",
         "daysToExpiration": (e.day - today).days,
         "expirationType": e.kind,
-        "lastTradingDay": int(trading_ends.timestamp()) * 1000,
+        "lastTradingDay": _trading_ends(e),
         "multiplier": 100.0,
         "settlementType": "A" if e.morning else "P",
         "deliverableNote": f"100 {symbol}(Cash)" if index else f"100 {symbol}",

@@ -17,7 +17,7 @@ from actors.settings import Refused, Settings
 NEW_YORK = ZoneInfo("America/New_York")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = timedelta(days=8)  # longer than the longest gap between two slots of any job
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 6_000  # eight days of the prices' slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def with_settings(jobs: Iterable[Job], given: Mapping[str, str]) -> tuple[Job, .
                 CronSim(text, datetime.now(NEW_YORK))
             except CronSimError as e:
                 raise Refused(
-                    f"VOLARIS_JOB__{name.upper()}: write seconds (1 or more), a cron line or off,"
+                    f"VOLARIS_JOB__{name.upper()}: write seconds (0.5 or more), a cron line or off,"
                     f" was {text!r} ({e})"
                 ) from None
             table[name] = replace(table[name], every=None, cron=text)
@@ -113,11 +113,11 @@ def _seconds(text: str) -> float | None:
         seconds = float(text)
     except ValueError:
         return None
-    return seconds if 1 <= seconds <= 7 * 86400 else None
+    return seconds if 0.5 <= seconds <= 7 * 86400 else None
 
 
 def due(job: Job, since: datetime, now: datetime, *, always_open: bool) -> list[datetime]:
-    """Return the slots after `since` up to `now`, oldest first; of very many only the newest 64."""
+    """Return the slots after `since` up to `now`, oldest first; of very many only the newest 6,000."""
     found: list[datetime] = []
     for at in _backwards(job, now):
         if at <= since or len(found) == MOST_AT_ONCE:

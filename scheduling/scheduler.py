@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from actors import crash
 from actors.client import Tree
 from actors.domain.models import JobStatus
 from actors.settings import Settings
@@ -98,13 +99,13 @@ class Scheduler:
         # What was due while the whole tree was down is nobody's miss, but may still be in its grace.
         since = max(self._settled.get(job.id, EPOCH), self._booted_at - job.grace)
         slots = due(job, since, now, always_open=always_open)
-        for at in slots[:-1]:
-            if not await self._miss(job, at, "the next slot had come before it could start"):
-                return
+        passed = "the next slot had come before it could start"
+        if len(slots) > 1 and not await self._miss(job, slots[:-1], passed):
+            return
         for at in slots[-1:]:
             late = now - at
             if late > job.grace:
-                await self._miss(job, at, f"found {late.total_seconds():.0f} s late")
+                await self._miss(job, [at], f"found {late.total_seconds():.0f} s late")
             elif job.id not in self._running:  # else it waits for the run before it, in its grace
                 await self._run(job, at)
 
@@ -125,6 +126,7 @@ class Scheduler:
             return False
         self._settle(job, at)
         if ours:
+            crash.point("scheduler.claimed")
             task = asyncio.create_task(self._send(job, at))
             self._running[job.id] = task
             task.add_done_callback(lambda _: self._ended(job))
@@ -134,15 +136,15 @@ class Scheduler:
         self._running.pop(job.id, None)
         self._wake.set()
 
-    async def _miss(self, job: Job, at: datetime, why: str) -> bool:
+    async def _miss(self, job: Job, slots: list[datetime], why: str) -> bool:
         boot = self._settings.boot_id
         try:
             await self._database.run(
-                lambda c: runs.record_missed(c, job.id, at, boot, why), deadline=5.0
+                lambda c: runs.record_missed(c, job.id, slots, boot, why), deadline=5.0
             )
         except DatabaseAway:
             return False
-        self._settle(job, at)
+        self._settle(job, slots[-1])
         return True
 
     def _settle(self, job: Job, at: datetime) -> None:
@@ -154,6 +156,7 @@ class Scheduler:
         try:
             tree = self._tree.within(job.deadline.total_seconds())
             result = _plain(await tree.ask(job.child, job.method))
+            crash.point("scheduler.answered")
         except Exception as e:  # noqa: BLE001  (a job's failure is a row, not the end of the clock)
             state, error = "failed", f"{type(e).__name__}: {e}"
             log.warning("%s at %s failed: %s", job.id, due, error)

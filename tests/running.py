@@ -1,5 +1,6 @@
 """A whole tree for a test: started as a user would start it, in a home and on ports of its own."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 
@@ -21,6 +23,8 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 ROOT = Path(__file__).parents[1]
 VOLARIS = [str(Path(sys.executable).with_name("volaris"))]
+# Root may do it as it is, others as the root of a user namespace of their own.
+UNSHARE = ["unshare", "--uts", *([] if os.getuid() == 0 else ["--map-root-user"])]
 OURS = ("VOLARIS_", "SCHWAB_", "DATABASE_URL", "RAY_")
 
 
@@ -126,6 +130,20 @@ class Running:
     def job(self, name):
         return next(j for j in self.get("/api/v1/system/jobs").json()["jobs"] if j["id"] == name)
 
+    def query(self, *statements):
+        """Return each statement's rows, all of one moment, straight from the tree's own PostgreSQL."""
+
+        async def ask():
+            dsn = f"postgresql://postgres@/volaris?host={self.home}/pg"
+            connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    return [await connection.fetch(statement) for statement in statements]
+            finally:
+                await connection.close(timeout=10)
+
+        return asyncio.run(ask())
+
     def logs(self, name):
         with contextlib.suppress(OSError):
             return (self.home / "logs" / f"{name}.log").read_text()
@@ -146,6 +164,29 @@ class Running:
                     found.append(process)
         return found
 
+    def back_alone(self, victim, before):
+        """Wait until a child has died of its memory and is back; no other has, and the API has answered."""
+        told = set()
+
+        def back():
+            if victim != "api_server":
+                told.add(self.get("/health").status_code)
+            now = self.children()
+            return now[victim]["generation"] == before[victim]["generation"] + 1 and self.all_up()
+
+        until(back, 60, "it was not killed and started again")
+        after = self.children()
+        assert told <= {200}
+        assert after[victim]["last_exit"]["cause"] == "memory_hard"
+        assert after[victim]["restarts"] == before[victim]["restarts"] + 1
+        assert {n: c["pid"] for n, c in after.items() if n != victim} == {
+            n: c["pid"] for n, c in before.items() if n != victim
+        }
+
+    def guard_ended(self, child):
+        """Tell whether the guard inside a process was what ended it."""
+        return (self.home / "run" / f"{child['id']}.{child['generation']}.last-words").exists()
+
     def stop(self):
         """End it as Ctrl-C would, and remove its home; nothing of it may be left."""
         members = self.members()
@@ -164,3 +205,53 @@ class Running:
             self.log.close()
         shutil.rmtree(self.home, ignore_errors=True)
         return left
+
+
+class Node:
+    """A second Ray node of a tree that is starting, under a host name of its own, which is its resource, too."""
+
+    @staticmethod
+    def possible():
+        return subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0
+
+    def __init__(self, tree, name):
+        until(lambda: "ray" in tree.file("run.json"), 120, "the tree has no Ray head")
+        environment = {**tree.env, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment["RAY_AUTH_TOKEN_PATH"] = str(tree.home / "run" / "ray.token")
+        environment.pop("RAY_AUTH_TOKEN", None)
+        ray = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            f"--address={tree.file('run.json')['ray']}",
+            "--num-cpus=0",
+            f'--resources={{"{name}": 1}}',
+            "--object-store-memory=80000000",
+            "--dashboard-agent-listen-port=0",
+            "--dashboard-agent-grpc-port=0",
+            "--runtime-env-agent-port=0",
+            "--metrics-export-port=0",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            "--include-log-monitor=false",
+        ]
+        starter = subprocess.Popen(
+            [*UNSHARE, "sh", "-c", f'hostname {name} && exec "$@"', "sh", *ray],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+        self.session = starter.pid
+        said, _ = starter.communicate(timeout=90)
+        assert starter.returncode == 0, said
+
+    def members(self):
+        return [p for p in psutil.process_iter() if os.getsid(p.pid) == self.session and alive(p)]
+
+    def stop(self):
+        for process in self.members():
+            process.kill()
+        until(lambda: not self.members(), 20)

@@ -8,6 +8,8 @@ from typing import Final
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
+    "finnhub": "actors.providers.finnhub:Finnhub",
     "schwab": "actors.providers.schwab:Schwab",
+    "tiingo": "actors.providers.tiingo:Tiingo",
     "polygon": "actors.providers.polygon:Polygon",
 }

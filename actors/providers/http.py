@@ -26,12 +26,16 @@ LARGEST = 10_000_000  # bytes of one answer; vendors' gateways give up at the sa
 ATTEMPT = 10.0  # seconds for one request, so that a hanging vendor leaves time for another try
 PAUSE_AFTER_429 = 60.0  # seconds, where the vendor does not say
 LONGEST_RETRY_AFTER = 900.0
+LONGEST_TEXT = 2000  # bytes of an answer that may be a sentence
 SHORTEST_SECRET = 6  # hiding a shorter one would blot out half of every message
 
 _GONE_WRONG = (httpx.HTTPError, httpx.InvalidURL, OSError)
 
 Refusal = Callable[[int, Any], ProviderError | None]
-"""A vendor's own reading of an answer that is not 2xx: (status, body or None) -> error or None."""
+"""A vendor's own reading of an answer that is not 2xx: (status, body or None) -> error or None.
+
+As `amiss` it reads a 2xx one, for vendors that refuse with 200: its JSON, or its text where it is none.
+"""
 
 
 def _utcnow() -> datetime:
@@ -93,6 +97,7 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         refusal: Refusal | None = None,
+        amiss: Refusal | None = None,
         metered: bool = True,
     ) -> Any:
         """Return the JSON of a 2xx answer; anything else is a `ProviderError`.
@@ -106,7 +111,7 @@ class Wire:
         seconds = min(deadline - self._clock(), ATTEMPT)
         reply = await self._send(seconds, method, path, params=params, headers=headers, data=form)
         try:
-            return self._judge(reply, refusal)
+            return self._judge(reply, refusal, amiss)
         except RateLimited as e:
             if metered:
                 self._limiter.pause(PAUSE_AFTER_429 if e.retry_after is None else e.retry_after)
@@ -133,13 +138,17 @@ class Wire:
         # Raised out here, so that httpx's exception, which holds the request, is not its context.
         raise fault
 
-    def _judge(self, reply: Reply, refusal: Refusal | None) -> Any:
+    def _judge(
+        self, reply: Reply, refusal: Refusal | None = None, amiss: Refusal | None = None
+    ) -> Any:
         """Return the JSON of a good answer, or raise what a bad one means."""
         vendor, status, body = self.vendor, reply.status, reply.body
         if body is None:
             raise Malformed(vendor, f"the answer is larger than {LARGEST / 1e6:g} MB")
         good = httpx.codes.is_success(status)
         is_json, content = _decode(body if good else self._blot(body))
+        if good and amiss and (error := amiss(status, content if is_json else _text(body))):
+            raise error
         if good and is_json:
             return content
         if good:
@@ -193,6 +202,10 @@ def _decode(body: bytes) -> tuple[bool, Any]:
         return True, json.loads(body)
     except (ValueError, RecursionError):
         return False, None
+
+
+def _text(body: bytes) -> str:
+    return body[:LONGEST_TEXT].decode(errors="replace")
 
 
 def _looks_like(body: bytes) -> str:

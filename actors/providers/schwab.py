@@ -439,12 +439,12 @@ def parse_hours(body: Any, day: date) -> Session | None:
 def _mover(row: Any) -> Mover | None:
     if not isinstance(row, Mapping):
         return None
-    last = traded(row.get("lastPrice"))
-    try:
-        symbol = normalise(str(row.get("symbol")).removeprefix("$"))
-    except ValueError:
+    told, last = row.get("symbol"), traded(row.get("lastPrice"))
+    if not isinstance(told, str) or last is None:
         return None
-    if last is None:
+    try:
+        symbol = normalise(told.removeprefix("$"))
+    except ValueError:
         return None
     change, part = number(row.get("netChange")), number(row.get("netPercentChange"))
     if change == last:

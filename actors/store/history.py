@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from actors.store.database import Connection, aware
 
 # The causes of planned stops, and of the tree's own; names of `supervise.Cause`, which are data.
 REPLACED = ("memory_soft", "drain_timeout")
 UNCOUNTED = ("shutdown", "boot", "relief_failed")
+
+FACTS = UUID("766f6c61-7269-7300-8000-686973746f72")  # the namespace of `fact`
 
 FIELDS = (
     ("event_id", "uuid"),
@@ -52,7 +54,18 @@ SELECT child,
        max(generation) AS generation
 FROM actor_history WHERE boot = $1 GROUP BY child
 """
+UNSTOPPED = f"""
+SELECT {COLUMNS} FROM actor_history s WHERE event = 'start' AND NOT EXISTS (
+    SELECT FROM actor_history e
+    WHERE (e.event, e.boot, e.child, e.generation) = ('stop', s.boot, s.child, s.generation)
+)
+"""  # noqa: S608
 PRUNE = "DELETE FROM actor_history WHERE at < $1"
+
+
+def fact(boot: str, child: str, generation: int, event: str) -> UUID:
+    """Return the id of the one start, or the one stop, a process can have: told twice, it is one row."""
+    return uuid5(FACTS, f"{boot}/{child}/{generation}/{event}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,11 @@ async def append(connection: Connection, rows: Sequence[Event]) -> None:
 async def recent(connection: Connection, limit: int, child: str | None = None) -> list[Event]:
     """Return the newest events first, of all children or of one."""
     return [Event(*row.values()) for row in await connection.fetch(RECENT, limit, child)]
+
+
+async def unstopped(connection: Connection) -> list[Event]:
+    """Return the starts, of any boot, whose processes have not been told to have stopped."""
+    return [Event(*row.values()) for row in await connection.fetch(UNSTOPPED)]
 
 
 async def counts(connection: Connection, boot: str) -> dict[str, Counts]:

@@ -1,5 +1,6 @@
 """Runs of jobs: a slot is claimed by one unique row, so it is started at most once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,7 +21,7 @@ WHERE job = $1 AND slot = $2
 """
 MISSED = """
 INSERT INTO job_runs (job, slot, boot, state, finished_at, error)
-VALUES ($1, $2, $3, 'missed', now(), $4)
+SELECT $1, slot, $3, 'missed', now(), $4 FROM unnest($2::timestamptz[]) AS slot
 ON CONFLICT DO NOTHING
 """
 ABANDON = """
@@ -89,10 +90,10 @@ async def finish(
 
 
 async def record_missed(
-    connection: Connection, job: str, slot: datetime, boot: str, why: str
+    connection: Connection, job: str, slots: Iterable[datetime], boot: str, why: str
 ) -> None:
-    """Note a slot that was not run, and why; one that was claimed stays as it is."""
-    await connection.execute(MISSED, job, aware(slot), boot, why)
+    """Note slots that were not run, and why; one that was claimed stays as it is."""
+    await connection.execute(MISSED, job, [aware(slot) for slot in slots], boot, why)
 
 
 async def last_slots(connection: Connection) -> dict[str, datetime]:

@@ -4,26 +4,30 @@ Each runs on the mailbox's thread of `runtime.Host`, and acts on the loop of the
 is what must suffer.
 """
 
+import contextlib
+import socket
+import threading
+import time
+
 import ray
+
+
+def grow(kept, mib, seconds):
+    """Grow by so many MiB, evenly, over so many seconds."""
+    began = time.monotonic()
+    for n in range(1, mib + 1):
+        kept.append(bytearray(b"x") * (1 << 20))
+        time.sleep(max(began + n * seconds / mib - time.monotonic(), 0))
 
 
 def leak(self, mib, seconds):
     """Grow by so many MiB, evenly, over so many seconds, and keep it."""
-    import threading
-    import time
-
-    def grow():
-        kept = self.__dict__.setdefault("_leaked", [])
-        for _ in range(mib):
-            kept.append(bytearray(b"x") * (1 << 20))
-            time.sleep(seconds / mib)
-
-    threading.Thread(target=grow, daemon=True).start()
+    kept = self.__dict__.setdefault("_leaked", [])
+    threading.Thread(target=grow, args=(kept, mib, seconds), daemon=True).start()
 
 
 def balloon(self, mib):
     """Take so many MiB in one go."""
-    import threading
 
     def take():
         self._leaked = bytearray(b"x") * (mib << 20)
@@ -33,23 +37,34 @@ def balloon(self, mib):
 
 def block_loop(self):
     """Block the event loop of the hosted class for good."""
-    import time
-
     self._loop.call_soon_threadsafe(time.sleep, 3600)
 
 
-def block_loop_and_leak(self, mib):
+def block_loop_and_leak(self, mib, seconds):
     """Leak from within the blocked loop itself."""
-    import time
 
     def hold():
-        kept = []
-        for _ in range(mib):
-            kept.append(bytearray(b"x") * (1 << 20))
-            time.sleep(0.005)
+        grow(kept := [], mib, seconds)
         time.sleep(3600)
+        kept.clear()
 
     self._loop.call_soon_threadsafe(hold)
+
+
+def receive_in_c(self, port, mib):
+    """Fill memory from a socket within a single C call that holds the GIL, as fast as the sender sends."""
+    import ctypes
+    import mmap
+
+    def receive():
+        page = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        sender = socket.create_connection(("127.0.0.1", port))
+        where = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        ctypes.PyDLL(None).recv(
+            sender.fileno(), ctypes.c_void_p(where), ctypes.c_size_t(mib << 20), socket.MSG_WAITALL
+        )
+
+    self._loop.call_soon_threadsafe(receive)
 
 
 def hold_gil(self):
@@ -57,6 +72,40 @@ def hold_gil(self):
     import ctypes
 
     self._loop.call_soon_threadsafe(ctypes.PyDLL(None).sleep, 3600)
+
+
+def time_looks(self, times):
+    """Return what looks cost in the root, in CPU seconds: (at one child, a whole round)."""
+    import asyncio
+
+    from actors import memory
+
+    root, one, whole = self._hosted, [], []
+
+    async def look():
+        for _ in range(times):
+            round_began = time.thread_time()
+            free = memory.free()
+            for charge in root._charges.values():
+                began = time.thread_time()
+                root._attend(charge, turn=True, free=free)
+                one.append(time.thread_time() - began)
+            root._books.write_snapshot(root._charges.values())
+            whole.append(time.thread_time() - round_began)
+            await asyncio.sleep(0.001)
+
+    asyncio.run_coroutine_threadsafe(look(), self._loop).result()
+    return one, whole
+
+
+def run_out_of_files(self, seconds):
+    """Let the process open no file for a while."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    time.sleep(seconds)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def exit_now(self):
@@ -71,6 +120,25 @@ def read_array(self, boxed):
     array = ray.get(boxed[0])
     self._held = array
     return float(array.sum())
+
+
+class Sender:
+    """Sends so many MiB to whoever connects, so many a second, until they hang up."""
+
+    def __init__(self, mib, rate):
+        self.mib, self.rate = mib, rate
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            taker, _ = self.listener.accept()
+            with taker, contextlib.suppress(OSError):
+                began, block = time.monotonic(), b"x" * (1 << 20)
+                for n in range(1, self.mib + 1):
+                    taker.sendall(block)
+                    time.sleep(max(began + n / self.rate - time.monotonic(), 0))
 
 
 class Ray:
@@ -89,6 +157,8 @@ class Ray:
         self.tree = tree
 
     def handle(self, child):
+        if child == "supervisor":
+            return ray.get_actor("volaris.supervisor")
         generation = self.tree.children()[child]["generation"]
         return ray.get_actor(f"volaris.{child}.{generation}")
 

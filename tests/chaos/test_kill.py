@@ -1,6 +1,5 @@
 """Kill each part of a running tree in turn: it comes back by itself, alone, and loses nothing."""
 
-import asyncio
 import os
 import re
 import signal
@@ -8,28 +7,15 @@ import threading
 import time
 from collections import Counter
 
-import asyncpg
 import httpx
 import pytest
 
+from tests.chaos import ledger
 from tests.running import Running, until
 
 pytestmark = pytest.mark.tree
 
 CHILDREN = ("provider_pool", "price_ingestor", "api_server", "scheduler")
-
-
-def query(tree, sql, *args):
-    """Return rows straight from the tree's own PostgreSQL."""
-
-    async def ask():
-        connection = await asyncpg.connect(f"postgresql://postgres@/volaris?host={tree.home}/pg")
-        try:
-            return await connection.fetch(sql, *args)
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
 
 
 def pids_settle(tree):
@@ -145,7 +131,7 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
     pids_settle(tree)
     for _ in range(3):
         run = until(lambda: tree.job("prices")["last_state"] == "done" and tree.job("prices"), 60)
-        quotes = {row["symbol"]: row for row in query(tree, SNAPSHOT)}
+        quotes = {row["symbol"]: row for row in tree.query(SNAPSHOT)[0]}
         postmaster = int((tree.home / "pg" / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGKILL)
         until(
@@ -156,7 +142,7 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
             90,
             "refreshes did not go on",
         )
-        for row in query(tree, SNAPSHOT):
+        for row in tree.query(SNAPSHOT)[0]:
             old = quotes[row["symbol"]]
             assert row["at"] >= old["at"], "an acknowledged quote was lost"
     assert {name: c["state"] for name, c in tree.children().items()} == dict.fromkeys(
@@ -167,36 +153,35 @@ def test_postgres_killed_in_the_middle_of_refreshes_loses_nothing(tree):
 SNAPSHOT = "SELECT t.symbol, q.at, q.volume FROM quotes q JOIN tickers t ON t.id = q.ticker_id"
 
 
-def books(tree):
-    """Return, by symbol, the trading day and the volume that was there before the first observation.
-
-    What is counted of the day's volume less what is in bars must stay that number, whatever dies: a lost
-    bar would raise it, a doubled one lower it.
-    """
-    rows = query(
-        tree,
-        "SELECT t.symbol, q.counted, q.volume, (q.at AT TIME ZONE 'America/New_York')::date AS day,"
-        " sum(b.volume)::bigint AS bars, count(*) AS n, count(DISTINCT b.at) AS minutes FROM quotes q"
-        " JOIN tickers t ON t.id = q.ticker_id JOIN bars_1m b ON b.ticker_id = q.ticker_id"
-        " WHERE (b.at AT TIME ZONE 'America/New_York')::date ="
-        " (q.at AT TIME ZONE 'America/New_York')::date GROUP BY t.symbol, q.counted, q.volume, q.at",
+def history_is_whole(tree):
+    """Tell whether every process has one start at most, one stop at most, and a stop unless it lives."""
+    [rows] = tree.query(
+        "SELECT boot, child, generation, event, count(*) AS n FROM actor_history"
+        " WHERE event IN ('start', 'stop') GROUP BY boot, child, generation, event",
     )
-    assert len(rows) >= 513
-    assert all(row["counted"] == row["volume"] for row in rows), "every share told of is counted"
-    assert all(row["n"] == row["minutes"] for row in rows)
-    return {row["symbol"]: (row["day"], row["counted"] - row["bars"]) for row in rows}
+    assert [row for row in rows if row["n"] > 1] == [], "told twice"
+    boot = tree.file("tree.json")["boot"]
+    keys = {
+        event: {(r["boot"], r["child"], r["generation"]) for r in rows if r["event"] == event}
+        for event in ("start", "stop")
+    }
+    living = {(boot, name, child["generation"]) for name, child in tree.children().items()}
+    return tree.all_up() and keys["start"] - keys["stop"] == living
 
 
 @pytest.fixture(autouse=True, scope="module")
-def ledger(tree):
+def opened(tree):
     """Open the books once the first refresh is stored."""
     until(lambda: tree.job("prices")["last_state"] == "done", 60)
-    return books(tree)
+    quotes, bars = tree.query(ledger.QUOTES, ledger.BARS)
+    assert len(quotes) >= 513
+    return ledger.accounts(quotes, bars)
 
 
 @pytest.fixture(autouse=True)
-def no_bar_is_lost_or_doubled(tree, ledger):
+def no_bar_is_lost_or_doubled(tree, opened):
     """Close the books after each kill: nothing is lost, nothing is counted twice."""
+    before = ledger.traded(tree.query(ledger.QUOTES)[0])
     yield
     last = tree.job("prices")["last_slot"]
     until(
@@ -206,9 +191,9 @@ def no_bar_is_lost_or_doubled(tree, ledger):
         60,
         "no refresh after the kill",
     )
-    now = books(tree)
-    same_day = {symbol: base for symbol, base in ledger.items() if now[symbol][0] == base[0]}
-    assert {symbol: now[symbol] for symbol in same_day} == same_day
+    quotes, bars = tree.query(ledger.QUOTES, ledger.BARS)
+    assert ledger.volumes(opened, quotes, bars) == []
+    assert ledger.minutes(bars, before | ledger.traded(quotes)) == []
 
 
 def test_a_killed_head_brings_the_whole_tree_back(tree):
@@ -227,6 +212,9 @@ def test_a_killed_head_brings_the_whole_tree_back(tree):
         assert until(lambda: tree.get("/api/v1/market/price/SPY").status_code == 200, 30)
         until(lambda: tree.job("prices")["last_state"] == "done", 60)
     assert len([p for p in tree.members() if p.name() == "raylet"]) == 1
+    # One that the root saw die before it died itself has crashed, as far as anybody knows.
+    [found] = tree.query("SELECT FROM actor_history WHERE (event, cause) = ('stop', 'head_lost')")
+    assert found
 
 
 def test_a_killed_sandbox_comes_back(tree):
@@ -241,6 +229,15 @@ def test_a_killed_sandbox_comes_back(tree):
         90,
         "prices did not go on",
     )
+
+
+def test_after_all_these_deaths_the_history_tells_of_every_process_once(tree):
+    before, root = pids_settle(tree), tree.supervisor()
+    os.kill(root, signal.SIGKILL)
+    os.kill(before["scheduler"], signal.SIGKILL)  # nobody sees it die
+    until(lambda: tree.supervisor() != root and tree.pids()["scheduler"] != before["scheduler"], 60)
+    until(lambda: history_is_whole(tree), 60, "a start has no stop, though nobody lives")
+    assert "crash (found)" in tree.run("status", "--history", "--limit", "1000").stdout
 
 
 def test_a_budget_below_what_it_needs_is_given_up_and_the_rest_lives():

@@ -18,13 +18,15 @@ import asyncpg
 import psutil
 import pytest
 
+from actors.books import Adopted, Before, Books
 from actors.domain import universe
 from actors.domain.bars import Tally
 from actors.domain.models import Bar, Quote, Ticker
-from actors.settings import Refused
+from actors.settings import Refused, Settings
 from actors.store import bars, embedded, history, jobs, quotes, tickers, tokens
 from actors.store.database import Database, DatabaseAway, check
 from actors.store.migrate import SCHEMA, MigrationRefused, migrate
+from actors.supervise import Cause
 
 AT = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 NAIVE = datetime(2026, 11, 23, 15, 30)
@@ -323,6 +325,40 @@ def event(child="api_server", kind="stop", seconds=0, **fields):
     )
 
 
+async def test_a_start_without_a_stop_is_found_whatever_its_boot(database):
+    told = [("one", 1, "start"), ("one", 1, "stop"), ("one", 2, "start"), ("two", 1, "start")]
+    rows = [
+        history.Event(history.fact(boot, "x", number, what), AT, boot, "x", number, what)
+        for boot, number, what in [*told, ("two", 2, "stop")]
+    ]
+    await database.run(lambda c: history.append(c, [*rows, replace(rows[0], cause="again")]))
+    found = await database.run(history.unstopped)
+    assert {(row.boot, row.generation) for row in found} == {("one", 2), ("two", 1)}
+    assert len(await database.run(lambda c: history.recent(c, 10))) == 5
+
+
+async def test_two_roots_that_find_the_same_write_it_once(database_dsn, database, tmp_path):
+    settings = Settings(
+        volaris_home=tmp_path, database_url=database_dsn, settled_boot_id="this boot"
+    )
+    starts = [
+        replace(event(), id=uuid4(), boot=boot, child="x", event="start")
+        for boot in ("this boot", "an earlier boot")
+    ]
+    await database.run(lambda c: history.append(c, starts))
+    for _ in range(2):
+        root = Books(settings, database)
+        root.adopted(Before(), Adopted((), {"x": 1}, lambda *_: Cause.CRASH))
+        await root.flush(deadline=20.0)
+    rows = await database.run(lambda c: history.recent(c, 10))
+    stops = [(row.boot, row.cause, row.detail) for row in rows if row.event == "stop"]
+    assert sorted(stops) == [
+        ("an earlier boot", "boot_lost", {"found": True}),
+        ("this boot", "crash", {"found": True}),
+    ]
+    assert await database.run(history.unstopped) == []
+
+
 async def test_history_may_be_sent_again(database):
     rows = [
         event(kind="start", cause="boot", detail={"note": [1, "x"]}, memory_mb=12.5),
@@ -365,8 +401,8 @@ async def test_a_run_is_recorded_from_claim_to_end(database):
         lambda c: jobs.finish(c, "prices", slots[0], "done", 0.5, None, {"stored": 513})
     )
     await database.run(lambda c: jobs.finish(c, "prices", slots[1], "failed", 0.1, "it broke"))
-    await database.run(lambda c: jobs.record_missed(c, "digest", slots[3], "boot", "too late"))
-    await database.run(lambda c: jobs.record_missed(c, "prices", slots[0], "boot", "too late"))
+    await database.run(lambda c: jobs.record_missed(c, "digest", [slots[3]], "boot", "too late"))
+    await database.run(lambda c: jobs.record_missed(c, "prices", [slots[0]], "boot", "too late"))
     assert await database.run(jobs.abandon) == 1
     runs = {(run.job, run.slot): run for run in await database.run(lambda c: jobs.recent(c, 10))}
     assert [runs["prices", slot].state for slot in slots[:3]] == ["done", "failed", "lost"]

@@ -80,7 +80,13 @@ def test_very_many_missed_slots_are_bounded():
     every_second = Job(id="s", child="c", method="m", every=timedelta(seconds=1))
     now = at("2026-11-24T12:00:00")
     found = due(every_second, now - LOOK_BACK, now, always_open=True)
-    assert (len(found), found[-1]) == (64, now)
+    assert (len(found), found[-1]) == (6_000, now)
+
+
+def test_eight_days_of_prices_are_all_found():
+    now = at("2026-11-24T12:00:00")
+    found = due(TABLE["prices"], now - LOOK_BACK, now, always_open=True)
+    assert len(found) == 8 * 720
 
 
 times = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(
@@ -99,14 +105,13 @@ def test_ticks_at_any_moments_find_each_slot_exactly_once(start, every, ticks):
         settled = max([settled, *slots])
     assert len(found) == len(set(found))
     assert found == sorted(found)
-    if every >= 5:  # fewer than the bound at a time
-        first = start - (start - EPOCH) % job.every + job.every
-        expected = (
-            [first + n * job.every for n in range(int((now - first) / job.every) + 1)]
-            if now >= first
-            else []
-        )
-        assert found == expected
+    first = start - (start - EPOCH) % job.every + job.every
+    expected = (
+        [first + n * job.every for n in range(int((now - first) / job.every) + 1)]
+        if now >= first
+        else []
+    )
+    assert found == expected
 
 
 @given(times, st.sampled_from(JOBS))
@@ -127,11 +132,23 @@ def test_settings_change_and_remove_jobs():
     assert jobs["retention"].cron == "0 4 * * *"
 
 
+def test_half_a_second_is_the_shortest_interval():
+    [prices] = [j for j in with_settings(JOBS, {"prices": "0.5"}) if j.id == "prices"]
+    now = at("2026-11-24T12:00:01.600000")
+    found = due(prices, at("2026-11-24T12:00:00"), now, always_open=True)
+    assert [slot.isoformat(timespec="milliseconds")[17:23] for slot in found] == [
+        "00.500",
+        "01.000",
+        "01.500",
+    ]
+
+
 @pytest.mark.parametrize(
     ("given_", "said"),
     [
         ({"pricse": "5"}, "VOLARIS_JOB__PRICSE: there is no such job; there are prices"),
         ({"prices": "0"}, "VOLARIS_JOB__PRICES: write seconds"),
+        ({"prices": "0.49"}, "VOLARIS_JOB__PRICES: write seconds \\(0.5 or more\\)"),
         ({"prices": "soon"}, "VOLARIS_JOB__PRICES: write seconds"),
         ({"prices": "61 * * * *"}, "VOLARIS_JOB__PRICES: write seconds"),
     ],

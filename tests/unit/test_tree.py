@@ -58,6 +58,13 @@ def test_an_override_counts_in_the_sum_and_a_typo_is_named():
         Refused, match=r"VOLARIS_BUDGET__PRICE_INGESTER: there is no such child; .*price_ingestor"
     ):
         refuse_if_too_big(fits.model_copy(update={"volaris_budget": {"price_ingester": "10:20"}}))
+    with pytest.raises(Refused, match=r"VOLARIS_PLACE__SUPERVISOR: there is no such child; "):
+        refuse_if_too_big(fits.model_copy(update={"volaris_place": {"supervisor": "big"}}))
+
+
+def test_a_setting_places_a_child_and_the_others_stay_with_the_root():
+    settled = [Settings(volaris_place={"price_ingestor": "big"}).settled(row) for row in TREE]
+    assert {row.id: row.place for row in settled if row.place} == {"price_ingestor": "big"}
 
 
 @pytest.mark.parametrize("text", ["150", "a:b", "200:150", "0:10", ""])
