@@ -21,10 +21,11 @@ from sandbox.days import Hours
 from sandbox.faults import Fault, Faults
 from sandbox.gate import Gate, Requests
 from sandbox.market import Market
+from sandbox.polygon import Polygon
 from sandbox.schwab import Schwab
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab,)  # a vendor each: its name, its routes, and its words for an error status
+DOORS = (Schwab, Polygon)  # a vendor each: its name, its routes, and its words for an error status
 
 
 class Unservable(Exception):

@@ -9,7 +9,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
     "finnhub": "actors.providers.finnhub:Finnhub",
+    "polygon": "actors.providers.polygon:Polygon",
     "schwab": "actors.providers.schwab:Schwab",
     "tiingo": "actors.providers.tiingo:Tiingo",
-    "polygon": "actors.providers.polygon:Polygon",
 }
