@@ -96,6 +96,19 @@ def client(door):
 
 
 @pytest.fixture
+async def spoil(door):
+    """Give a function that puts a fault in force, and end it afterwards."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url=BASE) as http:
+
+        async def rule(**fault):
+            answer = await http.post("http://s/control/faults", json={"vendor": "polygon"} | fault)
+            answer.raise_for_status()
+
+        yield rule
+        await http.delete("http://s/control/faults")
+
+
+@pytest.fixture
 async def free(door, clock):
     found = adapter(httpx.ASGITransport(door), "free-key", clock)
     yield found
@@ -371,17 +384,12 @@ async def test_the_snapshot_is_cleared_where_the_market_keeps_hours():
     ("status", "kind"),
     [(400, Unsupported), (401, Denied), (403, Unsupported), (429, RateLimited), (500, Unavailable)],
 )
-async def test_errors_in_the_vendors_words(clock, status, kind):
-    door = build(clock=clock)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://s") as http:
-        rule = {"vendor": "polygon", "kind": "status", "status": status}
-        (await http.post("/control/faults", json=rule)).raise_for_status()
-    vendor = adapter(httpx.ASGITransport(door), clock=clock)
+async def test_errors_in_the_vendors_words(vendor, spoil, status, kind):
+    await spoil(kind="status", status=status)
     with pytest.raises(kind) as caught:
         await vendor.quotes(["SPY"], soon())
     assert type(caught.value) is kind
     assert (vendor.limiter.delay > 30) is (status == 429)
-    await vendor.close()
 
 
 async def test_a_limit_told_with_a_200_pauses_too():
@@ -393,19 +401,14 @@ async def test_a_limit_told_with_a_200_pauses_too():
     await vendor.close()
 
 
-async def test_numbers_strewn_with_no_values_fail_no_batch(clock):
-    door = build(clock=clock)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://s") as http:
-        rule = {"vendor": "polygon", "kind": "nan"}
-        (await http.post("/control/faults", json=rule)).raise_for_status()
-    vendor = adapter(httpx.ASGITransport(door), clock=clock)
+async def test_numbers_strewn_with_no_values_fail_no_batch(vendor, spoil):
+    await spoil(kind="nan")
     batch = await vendor.quotes(SYMBOLS, soon())
     assert len(batch.quotes) + len(batch.failed) == len(SYMBOLS)
     assert len(batch.quotes) > len(SYMBOLS) * 0.9
     chain = await vendor.chain("SPY", soon(), date(2026, 12, 1), date(2026, 12, 10))
     assert len(chain)
     assert (chain.strike > 0).all()
-    await vendor.close()
 
 
 async def test_the_key_is_read_nowhere_and_goes_to_one_host():
