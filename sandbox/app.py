@@ -24,11 +24,18 @@ from sandbox.finnhub import Finnhub
 from sandbox.gate import Gate, Requests
 from sandbox.market import Market
 from sandbox.meters import Meters
+from sandbox.polygon import Polygon
 from sandbox.schwab import Schwab
 from sandbox.tiingo import Tiingo
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab, Tiingo, Alpaca, Finnhub)  # a vendor each: name, routes, words for an error status
+DOORS = (
+    Schwab,
+    Tiingo,
+    Alpaca,
+    Polygon,
+    Finnhub,
+)  # a vendor each: name, routes, words for an error status
 
 
 class Unservable(Exception):

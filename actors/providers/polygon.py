@@ -158,12 +158,11 @@ class Polygon:
         An answer has one symbol's bars, or, where that takes fewer requests, one day's of all symbols;
         the rest is on the next pages.  An unknown symbol has no bars: the vendor does not tell.
         """
-        if timeframe is Timeframe.DAY:
-            days = weekdays(start, end)
-            if not days:
-                return BarPage(())
-            if len(days) < len(symbols):
-                return await self._grouped(symbols, days, deadline, page)
+        days = weekdays(start, end) if timeframe is Timeframe.DAY else ()
+        if start >= end or (timeframe is Timeframe.DAY and not days):
+            return BarPage(())
+        if 0 < len(days) < len(symbols):
+            return await self._grouped(symbols, days, deadline, page)
         symbol, _, path = (page or symbols[0]).partition(" ")
         query = None if path else {"adjusted": "true", "sort": "asc", "limit": str(MOST_BARS)}
         path = path or build_range(symbol, timeframe, start, end)
@@ -254,6 +253,7 @@ class Polygon:
             params=query or None,  # an empty one would take the cursor off the path of a next page
             headers=self._headers,
             refusal=refusal,
+            amiss=refusal,
         )
 
 
