@@ -19,6 +19,7 @@ from sandbox.meters import Meters
 
 MOST_PATHS = 256  # counted by themselves for one vendor; the rest is counted together
 OTHER_PATHS = "(others)"
+BIG = 20_000_000  # bytes
 
 Headers = list[tuple[bytes, bytes]]
 # What a vendor says with an HTTP error status: the body, and its headers.
@@ -134,6 +135,9 @@ class Gate:
                 status = 429 if fault.kind is Kind.THROTTLE else fault.status or 500
                 body, headers = self._errors.get(vendor, _plain_error)(status)
                 await _answer(send, status, headers, body)
+            case Kind.TEXT:
+                body, headers = self._errors.get(vendor, _plain_error)(fault.status or 429)
+                await _answer(send, 200, headers, body)
             case Kind.HTML:
                 page, headers = self._page(scope["path"])
                 await _answer(send, fault.status or 200, headers, page)
@@ -143,8 +147,11 @@ class Gate:
                     await self._app(scope, _again(heard, receive), send)
             case _:
                 status, headers, body = await self._answered(scope, receive)
-                if fault.kind is Kind.NAN:
-                    await _answer(send, status, headers, self._strewn(scope["path"], body))
+                if fault.kind in {Kind.NAN, Kind.TYPES}:
+                    strew = _strew if fault.kind is Kind.NAN else _mistype
+                    await _answer(send, status, headers, self._strewn(scope["path"], body, strew))
+                elif fault.kind is Kind.BIG:
+                    await _answer(send, status, headers, b" " * BIG + body)
                 elif fault.kind is Kind.GARBAGE:
                     await _answer(send, status, headers, body[: len(body) * 3 // 5])
                 else:
@@ -174,15 +181,15 @@ class Gate:
         headers = [(b"content-type", b"text/html"), (b"server", b"AkamaiGHost")]
         return page.encode(), headers
 
-    def _strewn(self, path: str, body: bytes) -> bytes:
-        """Return a JSON answer with one number in four made unusable; tokens are left alone."""
+    def _strewn(self, path: str, body: bytes, strew: Callable[..., Any]) -> bytes:
+        """Return a JSON answer with some of its values made unusable; tokens are left alone."""
         if "/oauth/" in path:
             return body
         try:
             answer = json.loads(body)
         except ValueError:
             return body
-        return json.dumps(_strew(answer, self._faults.random), separators=(",", ":")).encode()
+        return json.dumps(strew(answer, self._faults.random), separators=(",", ":")).encode()
 
 
 def _strew(value: Any, chance: random.Random) -> Any:
@@ -198,6 +205,17 @@ def _strew(value: Any, chance: random.Random) -> Any:
         return strewn
     if isinstance(value, list):
         return [_strew(inner, chance) for inner in value]
+    return value
+
+
+def _mistype(value: Any, chance: random.Random) -> Any:
+    """Return the value with one part in four of another type."""
+    if chance.random() < 0.25:
+        return chance.choice(([], {}, "x", True, 1e308, -1, [value]))
+    if isinstance(value, dict):
+        return {name: _mistype(inner, chance) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_mistype(inner, chance) for inner in value]
     return value
 
 

@@ -161,7 +161,10 @@ async def test_the_gate_refuses_in_the_vendors_words_and_control_switches() -> N
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://sandbox"
     ) as client:
-        url, sent = "/schwab/marketdata/v1/quotes?symbols=SPY", {"Authorization": "Bearer I0.x"}
+        url, sent = (
+            "/schwab/marketdata/v1/quotes?symbols=SPY",
+            {"Authorization": "Bearer I0.secret"},
+        )
 
         async def statuses(n: int) -> set[int]:
             return {(await client.get(url, headers=sent)).status_code for _ in range(n)}
@@ -176,7 +179,7 @@ async def test_the_gate_refuses_in_the_vendors_words_and_control_switches() -> N
         told = (await client.get("/control/limits")).json()["schwab"]["keys"][0]
         assert (told["refused"], told["over"]) == (1, 3)
         assert told["limits"][0]["peak"] == 123
-        assert "I0.x" not in json.dumps(told)
+        assert "I0.secret" not in json.dumps(told)
         given = await client.post("/control/limits", json={"vendor": "schwab", "limits": "2/min"})
         assert given.json()["schwab"]["given"] == "2/min"
         for wrong, field in (
