@@ -36,8 +36,8 @@ from actors.providers.base import (
     Denied,
     Malformed,
     ProviderError,
-    RateLimited,
     Seal,
+    Spent,
     TokenStore,
     Unavailable,
     Unsupported,
@@ -244,8 +244,9 @@ class ProviderPool:
     async def profile(self, symbol: str, *, sweep: bool = False) -> Profile | None:
         """Return what the company is, at most a day old; None where there is no such symbol."""
 
-        def ask(desk: Desk, by: float) -> Awaitable[Profile | None]:
-            return desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
+        async def ask(desk: Desk, by: float) -> Profile | None:
+            await _claim(desk, (symbol,))
+            return await desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
 
         return await self._once(
             Kind.PROFILE,
@@ -409,13 +410,15 @@ class ProviderPool:
     async def _rounds(
         self,
         kind: Kind,
+        left: Callable[[int], bool],
         visit: Callable[[Desk, float, int], Awaitable[ProviderError | None]],
         vendor: str | None = None,
     ) -> list[ProviderError]:
         """Visit one vendor after the other, and again who may do better; return all last faults.
 
-        `visit` is told the desk, the moment by which it must be done and the number of the round; it
-        returns the fault, or None where there is nothing more to ask of that vendor.
+        `left` tells whether anything is left to ask in the round of that number.  `visit` is told the
+        desk, the moment by which it must be done and the round; it returns the fault, or None where
+        there is nothing more to ask of that vendor.
         """
         end = self._clock() + self._deadline
         desks = self._sellers(kind, vendor)
@@ -426,6 +429,8 @@ class ProviderPool:
             for i, desk in enumerate(desks):
                 fault: ProviderError | None
                 pause = None
+                if not left(attempt):
+                    return list(faults.values())
                 if shut := desk.closed_to(kind, by_name=vendor is not None):
                     fault = faults.get(desk.name, shut)
                 else:
@@ -442,7 +447,7 @@ class ProviderPool:
                     pauses.append(pause)
                     again.append(desk)
             desks = again
-            if not pauses or self._clock() + min(pauses) + ROOM > end:
+            if not pauses or not left(attempt + 1) or self._clock() + min(pauses) + ROOM > end:
                 break
             await self._sleep(min(pauses))
         return list(faults.values())
@@ -459,10 +464,11 @@ class ProviderPool:
         answers: list[T] = []
         opinions = 0
 
+        def left(attempt: int) -> bool:  # nobody is waited for where somebody says there is none
+            return not answers and opinions < (OPINIONS if attempt == 1 else 1)
+
         async def visit(desk: Desk, by: float, _: int) -> ProviderError | None:
             nonlocal opinions
-            if answers or opinions >= OPINIONS:
-                return None
             try:
                 answer = await ask(desk, by)
             except ProviderError as e:
@@ -474,7 +480,7 @@ class ProviderPool:
                 answers.append(answer)
             return None
 
-        faults = await self._rounds(kind, visit, vendor)
+        faults = await self._rounds(kind, left, visit, vendor)
         for fault in faults:
             self._desks[fault.vendor].failed(kind, fault)
         if answers:
@@ -493,9 +499,7 @@ class ProviderPool:
         by: float,
         token: str | None,
     ) -> BarPage:
-        allowed = await desk.provider.limiter.claim(symbols)
-        if len(allowed) < len(symbols):
-            raise RateLimited(desk.name, USED_UP, USED_UP_FOR)
+        await _claim(desk, symbols)
         return await desk.ask(
             Kind.BARS, lambda vendor: vendor.bars(symbols, timeframe, start, end, by, token)
         )
@@ -512,7 +516,7 @@ class ProviderPool:
                 symbols = random.sample(symbols, FEW)  # another time others
             allowed = await desk.provider.limiter.claim(symbols)
             if len(allowed) < len(symbols):
-                used_up = RateLimited(desk.name, USED_UP, USED_UP_FOR)
+                used_up = Spent(desk.name, USED_UP, USED_UP_FOR)
                 sheet.excuse([s for s in symbols if s not in allowed], used_up)
                 if not allowed:
                     return used_up
@@ -536,7 +540,7 @@ class ProviderPool:
                 desk.answered(Kind.QUOTES)
             return faults[0] if faults else None
 
-        faults = await self._rounds(Kind.QUOTES, visit)
+        faults = await self._rounds(Kind.QUOTES, sheet.left, visit)
         for fault in faults:
             if fault.vendor not in sheet.answered:
                 self._desks[fault.vendor].failed(Kind.QUOTES, fault)
@@ -566,6 +570,10 @@ class _Sheet:
         self._heard: dict[str, set[str]] = {}  # vendors that told of the symbol, and no quote
         self.answered: set[str] = set()  # vendors
 
+    def left(self, attempt: int) -> bool:
+        """Tell whether a vendor that has told nothing yet would be asked for anything."""
+        return bool(self.open_for("", attempt))
+
     def open_for(self, vendor: str, attempt: int) -> list[str]:
         """Return what this vendor is to be asked: not what it told of, nor what is known not to be.
 
@@ -576,7 +584,7 @@ class _Sheet:
             for symbol in self._asked
             if symbol not in self._quotes
             and self._unknown.get(symbol, 0) < OPINIONS
-            and (heard := self._heard.get(symbol, set())).isdisjoint([vendor])
+            and vendor not in (heard := self._heard.get(symbol, ()))
             and not (heard and attempt > 1)
         ]
 
@@ -608,6 +616,12 @@ class _Sheet:
                 if symbol not in self._unknown
             ),
         )
+
+
+async def _claim(desk: Desk, symbols: tuple[str, ...]) -> None:
+    """Take the symbols into what the vendor's plan counts; `Spent` where they do not all fit."""
+    if len(await desk.provider.limiter.claim(symbols)) < len(symbols):
+        raise Spent(desk.name, USED_UP, USED_UP_FOR)
 
 
 def _class(name: str) -> type[Provider]:

@@ -8,8 +8,9 @@ from typing import Final
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
-    "alpaca": "actors.providers.alpaca:Alpaca",
-    "finnhub": "actors.providers.finnhub:Finnhub",
     "schwab": "actors.providers.schwab:Schwab",
     "tiingo": "actors.providers.tiingo:Tiingo",
+    "alpaca": "actors.providers.alpaca:Alpaca",
+    "polygon": "actors.providers.polygon:Polygon",
+    "finnhub": "actors.providers.finnhub:Finnhub",
 }

@@ -48,17 +48,13 @@ if TYPE_CHECKING:
 
 VENDOR = "alpaca"
 ROUNDS = 5  # requests for one batch, each without the symbols that spoiled the one before
-DELAY = timedelta(
-    minutes=16
-)  # free plans see consolidated bars after 15; one more for clocks that differ
+DELAY = timedelta(minutes=16)  # free plans see consolidated bars after 15; one for unequal clocks
 BARS_A_PAGE = 10_000  # of all symbols together
 SNAPSHOTS_A_PAGE, CONTRACTS_A_PAGE = 1_000, 2_500  # 10,000 would be sold, and cost 20 MB to read
 MOST_PAGES = 40  # of one chain: more contracts than any underlying has
 STORIES_A_PAGE, MOST_STORIES = 50, 500
 MOST_MOVERS = 50
-YEARS_AHEAD = timedelta(
-    days=5 * 366
-)  # no option lives longer; without an end only this week's are told
+YEARS_AHEAD = timedelta(days=1830)  # no option lives longer; without an end this week's are told
 DETAIL_LENGTH, HEADLINE_LENGTH, SUMMARY_LENGTH = 200, 500, 2_000
 
 TIMEFRAMES = {Timeframe.MINUTE: "1Min", Timeframe.FIVE_MINUTES: "5Min", Timeframe.DAY: "1Day"}
@@ -100,9 +96,7 @@ class Alpaca:
         self._feed, self._now = feed, tools.now
         self._headers = {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret}
         self._data = Wire(VENDOR, base_url, self.limiter, tools)
-        self._trading = Wire(
-            VENDOR, trading_url, self.limiter, tools
-        )  # counts apart, tells nothing
+        self._trading = Wire(VENDOR, trading_url, self.limiter, tools)
         for wire in (self._data, self._trading):
             wire.hide(key=key, secret=secret)
 

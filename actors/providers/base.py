@@ -4,7 +4,8 @@ Provider errors::
 
     ProviderError
       Unavailable      try again later; `retry_after` says when, where that is known
-        RateLimited
+        RateLimited    its limit is spent
+          Spent          by our own count: it was not asked
       Denied           the credential is wrong: stop asking and tell a person
       LoginNeeded      a person must log in; `remedy` says how
       Malformed        the vendor answered, but not with market data
@@ -41,6 +42,10 @@ class Unavailable(ProviderError):
 
 class RateLimited(Unavailable):
     """The vendor's limit is spent."""
+
+
+class Spent(RateLimited):
+    """Our own count of the limit says so, and the vendor was not asked."""
 
 
 class Denied(ProviderError):

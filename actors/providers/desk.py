@@ -15,6 +15,7 @@ from actors.providers.base import (
     LoginNeeded,
     ProviderError,
     RateLimited,
+    Spent,
     Unavailable,
     Unsupported,
 )
@@ -26,6 +27,7 @@ T = TypeVar("T")
 DENIED_FOR = 600.0  # seconds until a refused key is tried again
 LOGIN_FOR = 10.0  # seconds until the adapter looks again whether somebody has logged in
 NOT_SOLD_FOR = 21_600.0  # seconds until a plan is asked again whether it has this kind of data
+HANGS = 2.0  # seconds; who fails later than that costs people their patience
 LONG_WAIT = 5.0  # seconds for a turn; from there on the limit is what people wait for
 REMIND_BEFORE = timedelta(days=1)  # of the end of a login
 
@@ -83,14 +85,14 @@ class Desk:
 
     async def ask(self, kind: Kind, request: Callable[[Any], Awaitable[T]]) -> T:
         """Make one request of the vendor and note how it went."""
-        line = self._line(kind)
+        line, began = self._line(kind), self._clock()
         self._judge(line, Event.ASKED)
         try:
             answer = await request(self.provider)
         except ProviderError as e:
             self._errors += 1
             self._last_error = (str(e), self._now())
-            self._noted(line, kind, e)
+            self._noted(line, kind, e, self._clock() - began)
             raise
         self._last_answer_at = self._now()
         self.provider.limiter.gauge.note(self._clock(), failed=False)
@@ -98,13 +100,19 @@ class Desk:
         line.not_sold = None
         return answer
 
-    def _noted(self, line: Line, kind: Kind, error: ProviderError) -> None:
+    def _noted(self, line: Line, kind: Kind, error: ProviderError, seconds: float) -> None:
         # A spent limit is no failure, and "not in my shop" is an answer.
+        if isinstance(error, Spent):
+            self._untried(line)
+            return
+        limiter = self.provider.limiter
         failed = not isinstance(error, RateLimited | Unsupported)
-        self.provider.limiter.gauge.note(self._clock(), failed=failed)
+        limiter.gauge.note(self._clock(), failed=failed)
         match error:
             case RateLimited():
                 self._untried(line)
+                if limiter.delay <= 0:  # said in an answer that looked like a good one
+                    limiter.pause(error.retry_after)
             case Unsupported(by_plan=True) if kind is not Kind.BARS:  # of bars a plan lacks a time
                 line.not_sold = _bare(error)
                 line.breaker = shut(line.breaker, self._clock(), NOT_SOLD_FOR)
@@ -115,7 +123,7 @@ class Desk:
                 self._bar(error)
             case _:
                 line.last = _bare(error)
-                self._judge(line, Event.FAILED)
+                self._judge(line, Event.HUNG if seconds >= HANGS else Event.FAILED)
 
     def _judge(self, line: Line, event: Event) -> None:
         luck = random.random()  # noqa: S311  (jitter, not a secret)

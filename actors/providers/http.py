@@ -184,6 +184,8 @@ class Wire:
         if error := refusal and refusal(status, content):
             if isinstance(error, Unsupported):
                 error.by_plan = status in (402, 403)
+            if isinstance(error, Unavailable) and error.retry_after is None:
+                error.retry_after = self._retry_after(reply.headers)
             raise error
         raise self._refused(reply, is_json)
 

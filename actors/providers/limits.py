@@ -17,7 +17,7 @@ from itertools import count
 from typing import Protocol
 
 from actors.domain.models import LimitStatus
-from actors.providers.base import RateLimited, StoreAway
+from actors.providers.base import Spent, StoreAway
 from actors.providers.gauge import Gauge
 from actors.providers.plan import SYMBOLS, Calendar, Rolling, read, window_start
 
@@ -124,13 +124,13 @@ class Limiter:
     # --- asking
 
     async def slot(self, deadline: float) -> None:
-        """Wait for one request's turn; `RateLimited` at once where it cannot come by the deadline.
+        """Wait for one request's turn; `Spent` at once where it cannot come by the deadline.
 
         Each slot is followed by one `settle`.
         """
         sweep = SWEEP.get()
         if len(self._queue) >= MOST_WAITING:
-            raise RateLimited(self.vendor, f"{MOST_WAITING} requests wait for their turn", ROOM)
+            raise Spent(self.vendor, f"{MOST_WAITING} requests wait for their turn", ROOM)
         me = (sweep, next(self._tickets))
         insort(self._queue, me)
         try:
@@ -260,7 +260,7 @@ class Limiter:
         if self._clock() + wait + ROOM > deadline:
             paused = self._paused_until > self._clock()
             what = "the vendor asked for a pause" if paused else "its limit is spent"
-            raise RateLimited(self.vendor, f"{what} ({self.text}): {wait:.1f} s to wait", wait)
+            raise Spent(self.vendor, f"{what} ({self.text}): {wait:.1f} s to wait", wait)
 
     # --- writing down
 
@@ -283,7 +283,7 @@ class Limiter:
             self._loaded and all(window.covered for window in self._calendar)
         ):
             why = f"its spend ({self.text}) cannot be written down: the database is away"
-            raise RateLimited(self.vendor, why, DARK)
+            raise Spent(self.vendor, why, DARK)
 
     async def _covered_soon(self, *, write: bool = True) -> None:
         """Have the next stretch written down, once for all who ask; go on after a second without it."""

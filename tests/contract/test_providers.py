@@ -348,6 +348,7 @@ def test_f02_there_is_no_other_error() -> None:
         ProviderError,
         Unavailable,
         RateLimited,
+        base.Spent,
         Denied,
         LoginNeeded,
         Malformed,
