@@ -137,6 +137,8 @@ class Control:
 
     async def _truth(self, request: Request) -> Response:
         symbol = request.path_params["symbol"].strip().upper().replace("/", ".")
+        if f"${symbol}" in self._market.index:  # an index may be named without its sign
+            symbol = f"${symbol}"
         if symbol not in self._market.index:
             raise Unknown(f"no symbol {symbol} trades here")
         now = self._clock.now()
