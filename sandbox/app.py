@@ -20,12 +20,15 @@ from sandbox.console import Console
 from sandbox.control import Control
 from sandbox.days import Hours
 from sandbox.faults import Fault, Faults
+from sandbox.finnhub import Finnhub
 from sandbox.gate import Gate, Requests
 from sandbox.market import Market
 from sandbox.schwab import Schwab
+from sandbox.tiingo import Tiingo
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab, Alpaca)  # a vendor each: its name, its routes, and its words for an error status
+# A vendor each: its name, its routes, and its words for an error status.
+DOORS = (Schwab, Tiingo, Alpaca, Finnhub)
 
 
 class Unservable(Exception):

@@ -180,6 +180,16 @@ def payout(listing: Listing, today: date) -> Payout:
     )
 
 
+def dividends(listing: Listing, first: date, last: date) -> Iterator[tuple[date, float]]:
+    """Return the ex-dates within [first, last] and what is paid a share, oldest first."""
+    each = round(payout(listing, last).yearly / 4, 4)
+    if not each:
+        return
+    for n in range(_quarter(listing, first) - 1, _quarter(listing, last) + 1):
+        if first <= (day := _ex(listing, n)) <= last:
+            yield day, each
+
+
 def reports(listing: Listing, first: date, last: date, now: datetime) -> Iterator[Report]:
     """Return a company's reports of the dates [first, last], oldest first, as known at `now`."""
     if listing.kind != "stock":
