@@ -92,6 +92,7 @@ def test_news_is_frequent_newest_first_and_the_same_in_any_window(news: News) ->
     days = [s for n in range(7) for s in news.stories(MS - (n + 1) * DAY, MS - n * DAY, 10_000)]
     assert days == week
     assert news.stories(MS - 7 * DAY, MS, 10) == week[:10]
+    assert news.stories(MS - 7 * DAY, MS, 10, skip=700) == week[700:710]
     assert {story.sentiment for story in week} == {"positive", "neutral", "negative"}
 
 
