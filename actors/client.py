@@ -15,19 +15,31 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
-from typing import Any, Protocol, cast
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actors.domain.models import (
     Bar,
+    BarPage,
     ChildStatus,
+    Earnings,
     JobStatus,
+    Movers,
+    Profile,
     Quote,
     QuoteBatch,
+    Ranking,
+    Recommendations,
     RefreshReport,
+    Session,
+    Story,
+    Ticker,
     Timeframe,
     VendorStatus,
 )
+
+if TYPE_CHECKING:  # numpy costs memory
+    from actors.domain.chains import Chain
 
 
 class Unreachable(Exception):
@@ -57,13 +69,55 @@ class Gone(Exception):
 
 
 class ProviderPool(Protocol):
-    """The only process that talks to vendors."""
+    """The only process that talks to vendors; a sweep waits for its turn behind people's questions."""
 
-    async def quotes(self, symbols: Sequence[str]) -> QuoteBatch: ...
+    async def quotes(self, symbols: Sequence[str], *, sweep: bool = False) -> QuoteBatch: ...
     async def bars(
-        self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime
+        self,
+        symbol: str,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        sweep: bool = False,
     ) -> tuple[Bar, ...]: ...
+    async def bars_page(
+        self,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        page: str | None = None,
+        vendor: str | None = None,
+        *,
+        sweep: bool = True,
+    ) -> BarPage: ...
+    async def chain(
+        self,
+        symbol: str,
+        first: date | None = None,
+        last: date | None = None,
+        *,
+        sweep: bool = False,
+    ) -> "Chain": ...
+    async def movers(self, ranking: Ranking = ..., *, sweep: bool = False) -> Movers: ...
+    async def profile(self, symbol: str, *, sweep: bool = False) -> Profile | None: ...
+    async def news(
+        self, symbols: Sequence[str], since: datetime, limit: int = 50, *, sweep: bool = False
+    ) -> tuple[Story, ...]: ...
+    async def recommendations(
+        self, symbol: str, *, sweep: bool = False
+    ) -> tuple[Recommendations, ...]: ...
+    async def earnings(
+        self, first: date, last: date, symbol: str | None = None, *, sweep: bool = False
+    ) -> tuple[Earnings, ...]: ...
+    async def hours(
+        self, first: date, last: date, *, sweep: bool = False
+    ) -> tuple[Session, ...]: ...
+    async def constituents(self, *, sweep: bool = True) -> tuple[Ticker, ...]: ...
     async def status(self) -> tuple[VendorStatus, ...]: ...
+    async def login(self, vendor: str) -> tuple[str, str]: ...
+    async def log_in(self, vendor: str, redirected_to: str) -> datetime: ...
 
 
 class PriceIngestor(Protocol):

@@ -149,7 +149,7 @@ class PriceIngestor:
     async def _refresh(self) -> RefreshReport:
         begun = time.monotonic()
         asked = self._universe()
-        batch = await self._tree.within(ALL_WITHIN).provider_pool.quotes(asked)
+        batch = await self._tree.within(ALL_WITHIN).provider_pool.quotes(asked, sweep=True)
         stored, bars, faults = await self._record(batch.quotes)
         return RefreshReport(
             asked=len(asked),

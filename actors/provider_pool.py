@@ -1,22 +1,32 @@
-"""The only process that talks to vendors: limits, retries, one ask for all who ask the same, and states.
+"""The only process that talks to vendors: who is asked, in which order, how often, and once for all.
 
-Adapters build and parse; everything a vendor's weather demands is here and in `providers.limits`.
+Adapters build and parse.  What a vendor's weather demands is in `providers.limits` (its plan),
+`providers.breaker` and `providers.desk` (whether it is asked at all), and here: the next vendor answers
+what the first one did not.
 """
 
 import asyncio
 import importlib
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from contextvars import copy_context
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from actors.domain.models import (
     Bar,
+    BarPage,
+    Earnings,
+    Movers,
+    Profile,
     Quote,
     QuoteBatch,
+    Ranking,
+    Recommendations,
+    Session,
+    Story,
+    Ticker,
     Timeframe,
     VendorState,
     VendorStatus,
@@ -24,97 +34,56 @@ from actors.domain.models import (
 from actors.providers import PROVIDERS
 from actors.providers.base import (
     Denied,
-    LoginNeeded,
     Malformed,
     ProviderError,
     RateLimited,
     Seal,
-    StoreAway,
     TokenStore,
     Unavailable,
     Unsupported,
 )
+from actors.providers.choice import preference
+from actors.providers.desk import Desk
 from actors.providers.http import Tools
-from actors.providers.vendor import Provider
-from actors.settings import Refused, Settings
+from actors.providers.limits import ROOM, SWEEP, Ledger
+from actors.providers.shelf import AGES, Shelf
+from actors.providers.vendor import Kind, NeedsLogin, Provider
+from actors.settings import Settings
+from actors.vendor_books import DatabaseBooks
 
 if TYPE_CHECKING:
     import httpx
 
-    from actors.store.database import Connection, Database
+    from actors.domain.chains import Chain
 
 T = TypeVar("T")
 
 DEADLINE = 30.0  # seconds for one message, its retries included
+PATIENCE = 4.0  # seconds for one vendor, where the next one can be asked
+PATIENCE_FOR = {Kind.CHAIN: 12.0, Kind.BARS: 8.0}  # these take several requests, or large answers
 TRIES = 4
 MALFORMED_TRIES = 2  # garbage may be a passing fault; twice the same is a changed format
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0  # seconds; the pause is drawn between 0 and this
-STORE_WITHIN = 10.0
-LONG_WAIT = 5.0  # seconds for a turn; from there on the limit is what people wait for
-REMIND_BEFORE = timedelta(days=1)  # of the end of a login
-
-log = logging.getLogger("volaris.provider_pool")
-
-
-class DatabaseTokens:
-    """`TokenStore` in PostgreSQL; opened at the first use, because the pool starts without it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._database: Database | None = None
-
-    async def load(self, vendor: str) -> bytes | None:
-        """Return the vendor's sealed login."""
-        from actors.store import tokens  # late: asyncpg costs memory where another store is given
-
-        return await self._run(lambda connection: tokens.load(connection, vendor))
-
-    async def save(self, vendor: str, sealed: bytes) -> None:
-        """Store the vendor's sealed login."""
-        from actors.store import tokens
-
-        await self._run(lambda connection: tokens.save(connection, vendor, sealed))
-
-    async def close(self) -> None:
-        """Close the connections, if any were opened."""
-        if self._database is not None:
-            await self._database.close()
-
-    async def _run(self, step: "Callable[[Connection], Awaitable[T]]") -> T:
-        import asyncpg
-
-        from actors.store.database import Database, DatabaseAway
-
-        try:
-            if self._database is None:
-                self._database = Database.of(self._settings)
-            return await self._database.run(step, deadline=STORE_WITHIN)
-        except (DatabaseAway, Refused, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
-            raise StoreAway(type(e).__name__) from None
+LOGIN_WITHIN = 20.0  # seconds for the token host
+OPINIONS = 2  # vendors that must say so, where there are as many, until a symbol is unknown
+FEW = 20  # symbols asked of a vendor that answers one a request
+MOST_PAGES = 200
+USED_UP, USED_UP_FOR = "the symbols of its plan are used up for this month", 3600.0
 
 
-@dataclass(slots=True)
-class Desk:
-    """One configured vendor and what is known of how it does."""
-
-    provider: Provider
-    errors: int = 0
-    last_error: str | None = None
-    last_error_at: datetime | None = None
-    last_answer_at: datetime | None = None
-    trouble: ProviderError | None = None  # why it is down or needs a login; None = it answers
-    flights: dict[Hashable, asyncio.Task[Any]] = field(default_factory=dict)
+class Books(TokenStore, Ledger, Protocol):
+    """What must survive: logins and spend."""
 
 
 class ProviderPool:
-    """Market data from whichever vendor is configured, as `client.ProviderPool` promises it."""
+    """Market data from whichever vendor can answer, as `client.ProviderPool` promises it."""
 
     def __init__(
         self,
         settings: Settings,
         tree: object,  # noqa: ARG002  (the pool asks nobody)
         *,
-        tokens: TokenStore | None = None,
+        books: Books | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
@@ -123,188 +92,457 @@ class ProviderPool:
     ) -> None:
         self._settings, self._now, self._clock, self._sleep = settings, now, clock, sleep
         self._deadline = deadline
-        self._own_tokens = DatabaseTokens(settings) if tokens is None else None
+        self._own_books = DatabaseBooks(settings) if books is None else None
         self._vault: Seal | None = None
+        kept = books or cast("Books", self._own_books)
         self._tools = Tools(
-            tokens=tokens or cast("TokenStore", self._own_tokens),
+            tokens=kept,
             vault=self._opened_vault,
             transport=transport,
+            ledger=kept,
             now=now,
             clock=clock,
             sleep=sleep,
         )
         self._desks: dict[str, Desk] = {}
+        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._shelf = Shelf()
 
     async def start(self) -> None:
         """Open a line to every configured vendor; needs neither the vendors nor the database."""
         for name in PROVIDERS:
             provider = _class(name).of(self._settings, self._tools)
             if provider is not None:
-                self._desks[name] = Desk(provider)
-        await asyncio.gather(*(desk.provider.open() for desk in self._desks.values()))
+                self._desks[name] = Desk(provider, self._now, self._clock)
+        providers = [desk.provider for desk in self._desks.values()]
+        await asyncio.gather(
+            *(provider.open() for provider in providers),
+            *(provider.limiter.open() for provider in providers),
+        )
 
     async def stop(self) -> None:
-        """Give up what is in flight and close every line."""
-        flights = [task for desk in self._desks.values() for task in desk.flights.values()]
+        """Give up what is in flight, write down what was spent and close every line."""
+        flights = list(self._flights.values())
         for task in flights:
             task.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
-        await asyncio.gather(*(desk.provider.close() for desk in self._desks.values()))
-        if self._own_tokens is not None:
-            await self._own_tokens.close()
+        providers = [desk.provider for desk in self._desks.values()]
+        await asyncio.gather(
+            *(provider.close() for provider in providers),
+            *(provider.limiter.close() for provider in providers),
+        )
+        if self._own_books is not None:
+            await self._own_books.close()
 
-    # --- messages
+    # --- messages; a sweep waits for its turn behind people's questions
 
-    async def quotes(self, symbols: Sequence[str]) -> QuoteBatch:
-        """Return the market of many symbols; a `ProviderError` only where nothing could be had."""
+    async def quotes(self, symbols: Sequence[str], *, sweep: bool = False) -> QuoteBatch:
+        """Return the market of many symbols; a `ProviderError` only where nothing could be had.
+
+        What one vendor did not tell is asked of the next; each quote's `source` says whose it is.
+        """
         asked = tuple(dict.fromkeys(symbols))
         if not asked:
             return QuoteBatch(())
-        desk = self._desk()
-        return await self._once(desk, ("quotes", asked), lambda: self._quotes(desk, asked))
+        return await self._once(Kind.QUOTES, asked, lambda: self._quotes(asked), sweep=sweep)
 
     async def bars(
-        self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime
+        self,
+        symbol: str,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        sweep: bool = False,
     ) -> tuple[Bar, ...]:
-        """Return a symbol's bars that start in [start, end), oldest first."""
-        if start.tzinfo is None or end.tzinfo is None:
-            raise ValueError(f"moments need a time zone, were {start!r} and {end!r}")
+        """Return a symbol's bars that start in [start, end), oldest first; () for an unknown symbol."""
+        _refuse_naive(start, end)
         if start >= end:
             return ()
-        desk, timeframe = self._desk(), Timeframe(timeframe)
+        frame = Timeframe(timeframe)
+
+        async def ask(desk: Desk, by: float) -> tuple[Bar, ...] | None:
+            bars: list[Bar] = []
+            token: str | None = None
+            for _ in range(MOST_PAGES):
+                page = await self._page(desk, (symbol,), frame, start, end, by, token)
+                if symbol in page.unknown:
+                    return None
+                bars += page.bars
+                token = page.next
+                if token is None:
+                    return tuple(bars)
+            raise Unsupported(desk.name, f"more than {MOST_PAGES} pages of bars of {symbol}")
+
+        key = (symbol, frame, start, end)
+        found = await self._once(
+            Kind.BARS, key, lambda: self._first(Kind.BARS, ask, unknown=None), sweep=sweep
+        )
+        return found or ()
+
+    async def bars_page(
+        self,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        page: str | None = None,
+        vendor: str | None = None,
+        *,
+        sweep: bool = True,
+    ) -> BarPage:
+        """Return one data request's worth of many symbols' bars, for backfills.
+
+        `page` is the `next` of the answer before and belongs to the very same question.  With a `vendor`
+        only that one is asked.  A page from the middle of an answer is asked of who gave the one before.
+        """
+        _refuse_naive(start, end)
+        asked, frame = tuple(dict.fromkeys(symbols)), Timeframe(timeframe)
+        offset, token = 0, None
+        if page is not None:
+            source, offset, token = _read_page(page, len(asked))
+            vendor = source if token else vendor
+        if not asked[offset:] or start >= end:
+            return BarPage(())
+
+        async def ask(desk: Desk, by: float) -> BarPage:
+            some = asked[offset : offset + desk.provider.bars_batch]
+            got = await self._page(desk, some, frame, start, end, by, token)
+            after = offset if got.next else offset + len(some)
+            more = got.next is not None or after < len(asked)
+            following = f"{desk.name}|{after}|{got.next or ''}" if more else None
+            return BarPage(got.bars, following, got.unknown)
+
+        key = ("page", asked, frame, start, end, page, vendor)
         return await self._once(
-            desk,
-            ("bars", symbol, timeframe, start, end),
-            lambda: self._bars(desk, symbol, timeframe, start, end),
+            Kind.BARS, key, lambda: self._first(Kind.BARS, ask, vendor=vendor), sweep=sweep
+        )
+
+    async def chain(
+        self,
+        symbol: str,
+        first: date | None = None,
+        last: date | None = None,
+        *,
+        sweep: bool = False,
+    ) -> "Chain":
+        """Return the contracts that expire within [first, last], at most 5 minutes old."""
+        return await self._simple(
+            Kind.CHAIN,
+            (symbol, first, last),
+            lambda vendor, by: vendor.chain(symbol, by, first, last),
+            sweep=sweep,
+        )
+
+    async def movers(self, ranking: Ranking = Ranking.ACTIVE, *, sweep: bool = False) -> Movers:
+        """Return the symbols that moved or traded most, at most a minute old."""
+        rank = Ranking(ranking)
+        return await self._simple(
+            Kind.MOVERS, rank, lambda vendor, by: vendor.movers(rank, by), sweep=sweep
+        )
+
+    async def profile(self, symbol: str, *, sweep: bool = False) -> Profile | None:
+        """Return what the company is, at most a day old; None where there is no such symbol."""
+
+        def ask(desk: Desk, by: float) -> Awaitable[Profile | None]:
+            return desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
+
+        return await self._once(
+            Kind.PROFILE,
+            symbol,
+            lambda: self._first(Kind.PROFILE, ask, unknown=None),
+            sweep=sweep,
+        )
+
+    async def news(
+        self, symbols: Sequence[str], since: datetime, limit: int = 50, *, sweep: bool = False
+    ) -> tuple[Story, ...]:
+        """Return the newest stories first, at most 10 minutes old; no symbols = the whole market's."""
+        _refuse_naive(since)
+        asked = tuple(dict.fromkeys(symbols))
+        age = timedelta(seconds=AGES[Kind.NEWS])
+        first = (
+            since - (since - datetime(1970, 1, 1, tzinfo=UTC)) % age
+        )  # so that many ask the same
+        found = await self._simple(
+            Kind.NEWS,
+            (asked, first, limit),
+            lambda vendor, by: vendor.news(asked, first, limit, by),
+            sweep=sweep,
+        )
+        return tuple(story for story in found if story.at >= since)
+
+    async def recommendations(
+        self, symbol: str, *, sweep: bool = False
+    ) -> tuple[Recommendations, ...]:
+        """Return the analysts' opinions, the newest month first, at most a day old."""
+        return await self._simple(
+            Kind.RECOMMENDATIONS,
+            symbol,
+            lambda vendor, by: vendor.recommendations(symbol, by),
+            sweep=sweep,
+        )
+
+    async def earnings(
+        self, first: date, last: date, symbol: str | None = None, *, sweep: bool = False
+    ) -> tuple[Earnings, ...]:
+        """Return the reports of [first, last], oldest first, at most 6 hours old."""
+        return await self._simple(
+            Kind.EARNINGS,
+            (first, last, symbol),
+            lambda vendor, by: vendor.earnings(first, last, by, symbol),
+            sweep=sweep,
+        )
+
+    async def hours(self, first: date, last: date, *, sweep: bool = False) -> tuple[Session, ...]:
+        """Return the regular sessions of [first, last], at most a day old."""
+        return await self._simple(
+            Kind.HOURS, (first, last), lambda vendor, by: vendor.hours(first, last, by), sweep=sweep
+        )
+
+    async def constituents(self, *, sweep: bool = True) -> tuple[Ticker, ...]:
+        """Return the members of the S&P 500, at most a day old."""
+        return await self._simple(
+            Kind.CONSTITUENTS, None, lambda vendor, by: vendor.constituents(by), sweep=sweep
         )
 
     async def status(self) -> tuple[VendorStatus, ...]:
         """Return every vendor we know, configured or not."""
-        return tuple(self._status_of(name) for name in PROVIDERS)
-
-    # --- asking
-
-    def _desk(self) -> Desk:
-        """Return the first configured vendor: the order of the registry is the order of preference."""
-        for desk in self._desks.values():
-            return desk
-        [(name, needs), *_] = ((name, " and ".join(_class(name).needs)) for name in PROVIDERS)
-        raise Denied(name, f"no vendor is configured; set {needs}")
-
-    async def _once(self, desk: Desk, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer of one piece of work, shared by all who ask for the same meanwhile."""
-        task = desk.flights.get(key)
-        if task is None:
-            task = asyncio.ensure_future(work())
-            desk.flights[key] = task
-            task.add_done_callback(lambda done: _landed(desk, key, done))
-        # Shielded: one who gives up must not take the answer from the others.
-        answer: T = await asyncio.shield(task)
-        return answer
-
-    async def _quotes(self, desk: Desk, asked: tuple[str, ...]) -> QuoteBatch:
-        size = desk.provider.batch
-        batches = [asked[i : i + size] for i in range(0, len(asked), size)]
-        end = self._clock() + self._deadline
-        answers = await asyncio.gather(*(self._batch(desk, batch, end) for batch in batches))
-        faults = [answer for answer in answers if isinstance(answer, ProviderError)]
-        if len(faults) == len(answers):
-            self._failed(desk, faults[0])
-            raise faults[0]
-        self._answered(desk)
-        return _joined(batches, answers)
-
-    async def _batch(
-        self, desk: Desk, batch: tuple[str, ...], end: float
-    ) -> QuoteBatch | ProviderError:
-        try:
-            return await self._tried(desk, lambda: desk.provider.quotes(batch, end), end)
-        except ProviderError as e:
-            return e
-
-    async def _bars(
-        self, desk: Desk, symbol: str, timeframe: Timeframe, start: datetime, end: datetime
-    ) -> tuple[Bar, ...]:
-        by = self._clock() + self._deadline
-        try:
-            page = await self._tried(
-                desk, lambda: desk.provider.bars((symbol,), timeframe, start, end, by), by
-            )
-        except ProviderError as e:
-            self._failed(desk, e)
-            raise
-        self._answered(desk)
-        return page.bars
-
-    async def _tried(self, desk: Desk, ask: Callable[[], Awaitable[T]], end: float) -> T:
-        """Return the answer, after as many tries as can help and the deadline allows."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                answer = await ask()
-            except ProviderError as e:
-                self._count(desk, e)
-                pause = _pause_before_retry(e, attempt)
-                if pause is None or self._clock() + pause >= end:
-                    raise
-            else:
-                desk.last_answer_at = self._now()
-                return answer
-            await self._sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
-
-    # --- states
-
-    def _count(self, desk: Desk, error: ProviderError) -> None:
-        desk.errors += 1
-        desk.last_error, desk.last_error_at = str(error), self._now()
-
-    def _answered(self, desk: Desk) -> None:
-        if desk.trouble is not None:
-            log.info("%s answers again", desk.provider.name)
-        desk.trouble = None
-
-    def _failed(self, desk: Desk, error: ProviderError) -> None:
-        # A spent limit is no trouble, and "not in my shop" is an answer.
-        if isinstance(error, RateLimited | Unsupported):
-            return
-        if type(error) is not type(desk.trouble):
-            log.error("%s cannot be used: %s", desk.provider.name, error)
-        desk.trouble = error
-
-    def _status_of(self, name: str) -> VendorStatus:
-        desk = self._desks.get(name)
-        if desk is None:
-            needs = " and ".join(_class(name).needs)
-            return VendorStatus(name, VendorState.UNCONFIGURED, remedy=f"set {needs}")
-        limiter = desk.provider.limiter
-        state, remedy = self._state_of(desk)
-        return VendorStatus(
-            name=name,
-            state=state,
-            remedy=remedy,
-            last_error=desk.last_error,
-            last_error_at=desk.last_error_at,
-            last_answer_at=desk.last_answer_at,
-            requests=limiter.total,
-            errors=desk.errors,
-            spent=limiter.spent,
-            limit=limiter.per_minute,
-            login_expires_at=desk.provider.login_expires_at,
+        return tuple(
+            self._desks[name].status() if name in self._desks else _unconfigured(name)
+            for name in PROVIDERS
         )
 
-    def _state_of(self, desk: Desk) -> tuple[VendorState, str | None]:
-        match desk.trouble:
-            case LoginNeeded(remedy=remedy):
-                return VendorState.LOGIN_NEEDED, remedy
-            case Denied():
-                return VendorState.DOWN, f"check {' and '.join(desk.provider.needs)}"
-            case ProviderError():
-                return VendorState.DOWN, None
-        ends = desk.provider.login_expires_at
-        ends_soon = ends is not None and ends - self._now() < REMIND_BEFORE
-        reminder = f"log in again before {ends:%Y-%m-%d %H:%M} UTC" if ends_soon else None
-        limited = desk.provider.limiter.delay > LONG_WAIT
-        return VendorState.LIMITED if limited else VendorState.READY, reminder
+    # --- logins of people
+
+    async def login(self, vendor: str) -> tuple[str, str]:
+        """Return (the address at which a person logs in, the one the browser is sent back to)."""
+        provider = self._with_login(vendor).provider
+        assert isinstance(provider, NeedsLogin)
+        return provider.authorize_url(), provider.redirect_uri
+
+    async def log_in(self, vendor: str, redirected_to: str) -> datetime:
+        """Begin a login with the address the browser was sent back to; return when it ends.
+
+        `ValueError` for an address that is none of a login begun here, else a `ProviderError`.
+        """
+        desk = self._with_login(vendor)
+        assert isinstance(desk.provider, NeedsLogin)
+        ends = await desk.provider.log_in(redirected_to, self._clock() + LOGIN_WITHIN)
+        desk.logged_in()
+        return ends
+
+    def _with_login(self, vendor: str) -> Desk:
+        desk = self._desks.get(vendor)
+        if desk is None or not isinstance(desk.provider, NeedsLogin):
+            known = [n for n, d in self._desks.items() if isinstance(d.provider, NeedsLogin)]
+            whom = (
+                f"people log in at {', '.join(known)} only" if known else "no vendor needs a login"
+            )
+            raise Unsupported(vendor, whom)
+        return desk
+
+    # --- once for all
+
+    async def _once(
+        self, kind: Kind, key: Hashable, work: Callable[[], Awaitable[T]], *, sweep: bool
+    ) -> T:
+        """Return the kept answer, or that of one piece of work, shared by all who ask meanwhile."""
+        if kept := self._shelf.get(kind, key, self._clock()):
+            answer: T = kept[0]
+            return answer
+
+        async def fly() -> T:
+            got = await work()
+            self._shelf.put(kind, key, got, self._clock())
+            return got
+
+        task = self._flights.get((kind, key))
+        if task is None:
+            context = copy_context()
+            context.run(SWEEP.set, sweep)
+            task = asyncio.create_task(fly(), context=context)
+            self._flights[kind, key] = task
+            task.add_done_callback(lambda done: self._landed((kind, key), done))
+        # Shielded: one who gives up must not take the answer from the others.
+        shared: T = await asyncio.shield(task)
+        return shared
+
+    def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # everybody who asked may be gone; the error was counted where it happened
+
+    async def _simple(
+        self,
+        kind: Kind,
+        key: Hashable,
+        request: Callable[[Provider, float], Awaitable[T]],
+        *,
+        sweep: bool,
+    ) -> T:
+        def ask(desk: Desk, by: float) -> Awaitable[T]:
+            return desk.ask(kind, lambda vendor: request(vendor, by))
+
+        return await self._once(kind, key, lambda: self._first(kind, ask), sweep=sweep)
+
+    # --- one vendor after the other
+
+    def _sellers(self, kind: Kind, vendor: str | None) -> list[Desk]:
+        """Return who may be asked, the preferred one first; an error where there is nobody."""
+        if vendor is not None:
+            if vendor not in PROVIDERS:
+                raise ValueError(f"vendor must be one of {', '.join(PROVIDERS)}, was {vendor!r}")
+            if vendor not in self._desks:
+                raise Denied(vendor, f"it is not configured; set {_needs(vendor)}")
+        elif not self._desks:
+            first = next(iter(PROVIDERS))
+            raise Denied(first, f"no vendor is configured; set {_needs(first)}")
+        names = preference(self._settings, kind) if vendor is None else (vendor,)
+        desks = [self._desks[name] for name in names if name in self._desks]
+        sellers = [desk for desk in desks if kind in desk.provider.sells]
+        if not sellers:
+            who = " and ".join(desk.name for desk in desks)
+            raise Unsupported(who, f"nobody who is configured sells {kind}")
+        return sellers
+
+    async def _rounds(
+        self,
+        kind: Kind,
+        visit: Callable[[Desk, float, int], Awaitable[ProviderError | None]],
+        vendor: str | None = None,
+    ) -> list[ProviderError]:
+        """Visit one vendor after the other, and again who may do better; return all last faults.
+
+        `visit` is told the desk, the moment by which it must be done and the number of the round; it
+        returns the fault, or None where there is nothing more to ask of that vendor.
+        """
+        end = self._clock() + self._deadline
+        desks = self._sellers(kind, vendor)
+        faults: dict[str, ProviderError] = {}
+        for attempt in range(1, TRIES + 1):
+            pauses: list[float] = []
+            again: list[Desk] = []
+            for i, desk in enumerate(desks):
+                fault: ProviderError | None
+                pause = None
+                if shut := desk.closed_to(kind, by_name=vendor is not None):
+                    fault = faults.get(desk.name, shut)
+                else:
+                    # With others to ask, one that hangs must not use up the time of all.
+                    others = any(other.closed_to(kind) is None for other in desks[i + 1 :])
+                    patience = PATIENCE_FOR.get(kind, PATIENCE) if others else self._deadline
+                    fault = await visit(desk, min(end, self._clock() + patience), attempt)
+                    pause = _pause_before_retry(fault, attempt) if fault else None
+                if fault is None:
+                    faults.pop(desk.name, None)
+                else:
+                    faults[desk.name] = fault
+                if pause is not None:
+                    pauses.append(pause)
+                    again.append(desk)
+            desks = again
+            if not pauses or self._clock() + min(pauses) + ROOM > end:
+                break
+            await self._sleep(min(pauses))
+        return list(faults.values())
+
+    async def _first(
+        self,
+        kind: Kind,
+        ask: Callable[[Desk, float], Awaitable[T]],
+        *,
+        vendor: str | None = None,
+        unknown: object = ...,
+    ) -> T:
+        """Return the first answer that is not `unknown`; that only where two vendors say so."""
+        answers: list[T] = []
+        opinions = 0
+
+        async def visit(desk: Desk, by: float, _: int) -> ProviderError | None:
+            nonlocal opinions
+            if answers or opinions >= OPINIONS:
+                return None
+            try:
+                answer = await ask(desk, by)
+            except ProviderError as e:
+                return e
+            desk.answered(kind)
+            if answer is unknown:
+                opinions += 1
+            else:
+                answers.append(answer)
+            return None
+
+        faults = await self._rounds(kind, visit, vendor)
+        for fault in faults:
+            self._desks[fault.vendor].failed(kind, fault)
+        if answers:
+            return answers[0]
+        if opinions:
+            return cast("T", unknown)
+        raise _told(faults)
+
+    async def _page(
+        self,
+        desk: Desk,
+        symbols: tuple[str, ...],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        by: float,
+        token: str | None,
+    ) -> BarPage:
+        allowed = await desk.provider.limiter.claim(symbols)
+        if len(allowed) < len(symbols):
+            raise RateLimited(desk.name, USED_UP, USED_UP_FOR)
+        return await desk.ask(
+            Kind.BARS, lambda vendor: vendor.bars(symbols, timeframe, start, end, by, token)
+        )
+
+    async def _quotes(self, asked: tuple[str, ...]) -> QuoteBatch:
+        sheet = _Sheet(asked)
+
+        async def visit(desk: Desk, by: float, attempt: int) -> ProviderError | None:
+            symbols = sheet.open_for(desk.name, attempt)
+            faults: list[ProviderError] = []
+            size = desk.provider.batch
+            if size == 1 and len(symbols) > FEW:
+                sheet.excuse(symbols, Unsupported(desk.name, "it answers one symbol a request"))
+                symbols = random.sample(symbols, FEW)  # another time others
+            allowed = await desk.provider.limiter.claim(symbols)
+            if len(allowed) < len(symbols):
+                used_up = RateLimited(desk.name, USED_UP, USED_UP_FOR)
+                sheet.excuse([s for s in symbols if s not in allowed], used_up)
+                if not allowed:
+                    return used_up
+            batches = [allowed[i : i + size] for i in range(0, len(allowed), size)]
+
+            async def send(batch: tuple[str, ...]) -> None:
+                try:
+                    answer = await desk.ask(Kind.QUOTES, lambda vendor: vendor.quotes(batch, by))
+                except ProviderError as e:
+                    faults.append(e)
+                    sheet.excuse(batch, e)
+                else:
+                    sheet.enter(desk.name, answer)
+
+            if batches and desk.on_trial(Kind.QUOTES):
+                await send(batches[0])  # a probe is one request
+                batches = batches[1:]
+            if not faults:
+                await asyncio.gather(*(send(batch) for batch in batches))
+            if desk.name in sheet.answered:
+                desk.answered(Kind.QUOTES)
+            return faults[0] if faults else None
+
+        faults = await self._rounds(Kind.QUOTES, visit)
+        for fault in faults:
+            if fault.vendor not in sheet.answered:
+                self._desks[fault.vendor].failed(Kind.QUOTES, fault)
+        if not sheet.answered and faults:
+            raise _told(faults)
+        return sheet.batch(faults)
 
     def _opened_vault(self) -> Seal:
         if self._vault is None:
@@ -317,15 +555,78 @@ class ProviderPool:
         return self._vault
 
 
+class _Sheet:
+    """What the vendors have told of the symbols of one question, and what is still open."""
+
+    def __init__(self, asked: tuple[str, ...]) -> None:
+        self._asked = asked
+        self._quotes: dict[str, Quote] = {}
+        self._unknown: dict[str, int] = {}  # by how many vendors
+        self._why: dict[str, str] = {}  # there is no quote
+        self._heard: dict[str, set[str]] = {}  # vendors that told of the symbol, and no quote
+        self.answered: set[str] = set()  # vendors
+
+    def open_for(self, vendor: str, attempt: int) -> list[str]:
+        """Return what this vendor is to be asked: not what it told of, nor what is known not to be.
+
+        Who is asked again is asked for what nobody has told anything of.
+        """
+        return [
+            symbol
+            for symbol in self._asked
+            if symbol not in self._quotes
+            and self._unknown.get(symbol, 0) < OPINIONS
+            and (heard := self._heard.get(symbol, set())).isdisjoint([vendor])
+            and not (heard and attempt > 1)
+        ]
+
+    def enter(self, vendor: str, answer: QuoteBatch) -> None:
+        self.answered.add(vendor)
+        for quote in answer.quotes:
+            self._quotes.setdefault(quote.symbol, quote)
+        for symbol in answer.unknown:
+            self._unknown[symbol] = self._unknown.get(symbol, 0) + 1
+            self._heard.setdefault(symbol, set()).add(vendor)
+        for symbol, why in answer.failed:
+            self._why.setdefault(symbol, why)
+            self._heard.setdefault(symbol, set()).add(vendor)
+
+    def excuse(self, symbols: Sequence[str], error: ProviderError) -> None:
+        for symbol in symbols:
+            self._why.setdefault(symbol, str(error))
+
+    def batch(self, faults: Sequence[ProviderError]) -> QuoteBatch:
+        """Return every symbol asked for, in exactly one part."""
+        missing = [symbol for symbol in self._asked if symbol not in self._quotes]
+        usual = str(_told(faults)) if faults else "there was nobody left to ask"
+        return QuoteBatch(
+            tuple(self._quotes[symbol] for symbol in self._asked if symbol in self._quotes),
+            tuple(symbol for symbol in missing if symbol in self._unknown),
+            tuple(
+                (symbol, self._why.get(symbol, usual))
+                for symbol in missing
+                if symbol not in self._unknown
+            ),
+        )
+
+
 def _class(name: str) -> type[Provider]:
     module, _, attribute = PROVIDERS[name].partition(":")
     return cast("type[Provider]", getattr(importlib.import_module(module), attribute))
 
 
-def _landed(desk: Desk, key: Hashable, task: asyncio.Task[Any]) -> None:
-    del desk.flights[key]
-    if not task.cancelled():
-        task.exception()  # everybody who asked may be gone; the error was counted where it happened
+def _needs(name: str) -> str:
+    return " and ".join(_class(name).needs)
+
+
+def _unconfigured(name: str) -> VendorStatus:
+    return VendorStatus(name, VendorState.UNCONFIGURED, remedy=f"set {_needs(name)}")
+
+
+def _told(faults: Sequence[ProviderError]) -> ProviderError:
+    """Return the fault that says most: the preferred vendor's, rather one that may pass."""
+    passing = [fault for fault in faults if not isinstance(fault, Unsupported)]
+    return (passing or list(faults))[0]
 
 
 def _pause_before_retry(error: ProviderError, attempt: int) -> float | None:
@@ -345,17 +646,16 @@ def _backoff(attempt: int) -> float:
     return random.uniform(0, longest)  # noqa: S311  (jitter, not a secret)
 
 
-def _joined(
-    batches: Sequence[tuple[str, ...]], answers: Sequence[QuoteBatch | ProviderError]
-) -> QuoteBatch:
-    quotes: list[Quote] = []
-    unknown: list[str] = []
-    failed: list[tuple[str, str]] = []
-    for asked, answer in zip(batches, answers, strict=True):
-        if isinstance(answer, ProviderError):
-            failed += [(symbol, str(answer)) for symbol in asked]
-        else:
-            quotes += answer.quotes
-            unknown += answer.unknown
-            failed += answer.failed
-    return QuoteBatch(tuple(quotes), tuple(unknown), tuple(failed))
+def _refuse_naive(*moments: datetime) -> None:
+    for at in moments:
+        if at.tzinfo is None:
+            raise ValueError(f"moments need a time zone, was {at!r}")
+
+
+def _read_page(page: str, symbols: int) -> tuple[str, int, str | None]:
+    """Return (vendor, offset among the symbols, the vendor's own token) of a page's name."""
+    vendor, _, rest = page.partition("|")
+    offset, _, token = rest.partition("|")
+    if vendor not in PROVIDERS or not offset.isdigit() or int(offset) > symbols:
+        raise ValueError(f"page must be the `next` of an answer to the same question, was {page!r}")
+    return vendor, int(offset), token or None

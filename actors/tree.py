@@ -14,6 +14,7 @@ TREE = (
     Child(
         id="provider_pool",
         start="actors.provider_pool:ProviderPool",
+        check="actors.providers.choice:check",
         memory=mib(130, 180),
         restart=Restart.DRAIN_FIRST,
     ),

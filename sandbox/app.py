@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from sandbox.alpaca import Alpaca
 from sandbox.clock import Clock
 from sandbox.console import Console
 from sandbox.control import Control
@@ -25,7 +26,8 @@ from sandbox.polygon import Polygon
 from sandbox.schwab import Schwab
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab, Polygon)  # a vendor each: its name, its routes, and its words for an error status
+# A vendor each: its name, its routes, and its words for an error status.
+DOORS = (Schwab, Alpaca, Polygon)
 
 
 class Unservable(Exception):

@@ -109,6 +109,11 @@ class Market:
         self._year_plain: tuple[tuple[int, Hours], Year] | None = None
         self._year_seen: tuple[tuple[int, Hours, int], Year] | None = None
 
+    @property
+    def version(self) -> int:
+        """Return another number after each price that somebody moved."""
+        return self._shifts.version
+
     def quotes(self, at: int) -> Quotes:
         """Return every symbol's quote at a time in ms."""
         moment = self.times.moment(at)

@@ -33,6 +33,7 @@ class Seen:
     at: datetime
     volume: int | None
     tally: Tally
+    source: str  # whose observation it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,9 @@ def observe(seen: Seen | None, bar: Bar | None, quote: Quote, now: datetime) -> 
 
     `bar` is the stored bar of the quote's minute.  The day's first observation counts from 0 if there
     was one of an earlier day, else from itself.  A volume that falls is a correction: it is taken back
-    as far as the bar of the minute has it, and no further, so no volume is ever negative.
+    as far as the bar of the minute has it, and no further, so no volume is ever negative.  Vendors' tapes
+    differ, so where another one tells the quote counting begins anew from it: what traded between the
+    two is in no bar, rather than a difference of two tapes.
     """
     if seen is not None and quote.at < seen.at:
         return None
@@ -87,7 +90,7 @@ def observe(seen: Seen | None, bar: Bar | None, quote: Quote, now: datetime) -> 
 def _tally(seen: Seen | None, quote: Quote) -> Tally:
     """Return where counting stands before the quote is counted."""
     day = trading_day(quote.at)
-    if seen is None:
+    if seen is None or seen.source != quote.source:
         return Tally(quote.volume, day)
     if seen.tally.day < day:
         # In the early morning a vendor may still show yesterday's total: the day has not begun then.
@@ -134,8 +137,8 @@ def fault(quote: Quote, now: datetime) -> str | None:
 def daily(quote: Quote) -> Bar | None:
     """Return the daily bar a quote tells, None where it does not tell all of it.
 
-    One told before the close is of a day that is not over: `polled`, so that a vendor's own bar of the
-    day replaces it later.
+    One told before the close is of a day that is not over, and one without a volume is not whole:
+    `polled`, so that a vendor's own bar of the day replaces it later.
     """
     close = quote.close if quote.close is not None else quote.last
     if close is None or quote.open is None or quote.high is None or quote.low is None:
@@ -151,7 +154,7 @@ def daily(quote: Quote) -> Bar | None:
         close,
         quote.volume or 0,
         quote.source,
-        polled=hours is None or quote.at < hours.closes,
+        polled=hours is None or quote.at < hours.closes or quote.volume is None,
     )
 
 

@@ -35,7 +35,9 @@ class Quote:
     low: float | None = None
     close: float | None = None  # the regular session's last price today, where the vendor tells it
     previous_close: float | None = None
-    volume: int | None = None  # shares traded today
+    volume: int | None = (
+        None  # shares traded today on all exchanges; None where a feed tells of some
+    )
     change: float | None = None
     change_percent: float | None = None
     high_52w: float | None = None
@@ -222,8 +224,28 @@ class VendorState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """What is spent of one limit of a vendor's plan: requests, bytes or symbols."""
+
+    limit: str  # as it is written: "120/min"
+    spent: int  # in the window: the last second, minute or hour, this day or month
+    allowed: int
+    resets_at: datetime | None = None  # where the window is one of the calendar
+
+
+@dataclass(frozen=True, slots=True)
+class KindStatus:
+    """How a vendor does for one kind of data: closed = asked, open = not asked, half_open = on trial."""
+
+    kind: str
+    state: str
+    next_probe_at: datetime | None = None
+    why: str | None = None  # it is not asked
+
+
+@dataclass(frozen=True, slots=True)
 class VendorStatus:
-    """One vendor as the provider pool sees it."""
+    """One vendor as the provider pool sees it; seconds and fractions, None where nothing was asked."""
 
     name: str
     state: VendorState
@@ -231,10 +253,15 @@ class VendorStatus:
     last_error: str | None = None
     last_error_at: datetime | None = None
     last_answer_at: datetime | None = None
+    next_probe_at: datetime | None = None  # when what is not asked is tried again, at the earliest
     requests: int = 0
     errors: int = 0
-    spent: int = 0  # requests in the current window of the limit
-    limit: int = 0
+    limits: tuple[LimitStatus, ...] = ()
+    kinds: tuple[KindStatus, ...] = ()
+    latency_p50: float | None = None
+    latency_p99: float | None = None
+    error_rate_5min: float | None = None
+    error_rate_1h: float | None = None
     login_expires_at: datetime | None = None
 
 

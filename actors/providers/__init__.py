@@ -8,6 +8,7 @@ from typing import Final
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 PROVIDERS: Final = {
+    "alpaca": "actors.providers.alpaca:Alpaca",
     "finnhub": "actors.providers.finnhub:Finnhub",
     "polygon": "actors.providers.polygon:Polygon",
     "schwab": "actors.providers.schwab:Schwab",

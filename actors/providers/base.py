@@ -16,8 +16,10 @@ owns it, so it is written, tested and tuned once.  Clocks are given to it.
 
 from typing import Protocol
 
+from actors.domain.errors import VendorError
 
-class ProviderError(Exception):
+
+class ProviderError(VendorError):
     """A vendor could not give what was asked; the message never holds a credential."""
 
     def __init__(self, vendor: str, why: str) -> None:
@@ -62,7 +64,12 @@ class Malformed(ProviderError):
 
 
 class Unsupported(ProviderError):
-    """The vendor does not sell that, or not in one answer; asking again changes nothing."""
+    """The vendor does not sell that, or not in one answer; asking again changes nothing.
+
+    `by_plan` where it is the plan that lacks it (402, 403), not a symbol that is not there.
+    """
+
+    by_plan = False
 
 
 class Unsealable(Exception):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -20,12 +21,12 @@ from actors.providers.base import (
     Unavailable,
     Unsupported,
 )
-from actors.providers.limits import Limiter
+from actors.providers.limits import Ledger, Limiter
 
 LARGEST = 10_000_000  # bytes of one answer; vendors' gateways give up at the same size
 ATTEMPT = 10.0  # seconds for one request, so that a hanging vendor leaves time for another try
-PAUSE_AFTER_429 = 60.0  # seconds, where the vendor does not say
 LONGEST_RETRY_AFTER = 900.0
+EPOCH_SECONDS = 1e9  # a number of seconds above this is a moment, not a span
 LONGEST_TEXT = 2000  # bytes of an answer that may be a sentence
 SHORTEST_SECRET = 6  # hiding a shorter one would blot out half of every message
 
@@ -44,18 +45,21 @@ def _utcnow() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an adapter is given: where logins are kept, the clocks, and in tests another transport."""
+    """What an adapter is given: where logins and spend are kept, the clocks, in tests another transport."""
 
     tokens: TokenStore
     vault: Callable[[], Seal]  # made on first use, because a vault costs an import of cryptography
     transport: httpx.AsyncBaseTransport | None = None
+    ledger: Ledger | None = None  # None = what is spent is forgotten at the end
     now: Callable[[], datetime] = _utcnow
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def limiter(self, vendor: str, limits: str) -> Limiter:
         """Return a limiter that keeps `limits`, such as "120/min"."""
-        return Limiter(vendor, limits, clock=self.clock, sleep=self.sleep)
+        return Limiter(
+            vendor, limits, ledger=self.ledger, now=self.now, clock=self.clock, sleep=self.sleep
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,15 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes | None
+    size: int  # bytes that were read
 
 
 class Wire:
     """Sends one vendor's requests: paced by its limiter, bounded in time and size, mapped to our errors."""
 
     def __init__(self, vendor: str, base_url: str, limiter: Limiter, tools: Tools) -> None:
-        self.vendor, self._limiter, self._clock = vendor, limiter, tools.clock
+        self.vendor, self._limiter = vendor, limiter
+        self._clock, self._now = tools.clock, tools.now
         self._secrets: dict[str, bytes] = {}
         self._client = httpx.AsyncClient(
             base_url=base_url,
@@ -106,29 +112,51 @@ class Wire:
         """
         if deadline <= self._clock():
             raise Unavailable(self.vendor, "there was no time left to ask")
-        if metered:
-            await self._limiter.slot(deadline)
-        seconds = min(deadline - self._clock(), ATTEMPT)
-        reply = await self._send(seconds, method, path, params=params, headers=headers, data=form)
-        try:
+        if not metered:
+            reply = await self._send(method, path, deadline, params, headers, form)
             return self._judge(reply, refusal, amiss)
+        await self._limiter.slot(deadline)
+        size, began = None, self._clock()
+        try:
+            reply = await self._send(method, path, deadline, params, headers, form)
+            size = reply.size
+            self._limiter.gauge.took(self._clock() - began)
+        finally:
+            self._limiter.settle(size)
+        try:
+            answer = self._judge(reply, refusal, amiss)
         except RateLimited as e:
-            if metered:
-                self._limiter.pause(PAUSE_AFTER_429 if e.retry_after is None else e.retry_after)
+            raise RateLimited(e.vendor, e.why, self._limiter.pause(e.retry_after)) from None
+        except ProviderError:
+            self._limiter.heard(*self._left(reply.headers))
             raise
+        self._limiter.heard(*self._left(reply.headers))
+        return answer
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
 
-    async def _send(self, seconds: float, method: str, path: str, **parts: Any) -> Reply:
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        deadline: float,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+    ) -> Reply:
         fault: ProviderError
+        seconds = min(deadline - self._clock(), ATTEMPT)
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._client.stream(method, path, **parts) as response,
+                self._client.stream(
+                    method, path, params=params, headers=headers, data=form
+                ) as response,
             ):
-                return Reply(response.status_code, response.headers, await _read(response))
+                size, body = await _read(response)
+                return Reply(response.status_code, response.headers, body, size)
         except (TimeoutError, httpx.TimeoutException):
             fault = Unavailable(self.vendor, f"did not answer within {seconds:.3g} s")
         except httpx.DecodingError:
@@ -154,6 +182,8 @@ class Wire:
         if good:
             raise Malformed(vendor, f"answered {status} with {_looks_like(body)}, not JSON")
         if error := refusal and refusal(status, content):
+            if isinstance(error, Unsupported):
+                error.by_plan = status in (402, 403)
             raise error
         raise self._refused(reply, is_json)
 
@@ -167,17 +197,35 @@ class Wire:
             case 403:
                 return Unavailable(vendor, "the gateway in front of it refused us (403, not JSON)")
             case 429:
-                after = _retry_after(headers)
-                after = PAUSE_AFTER_429 if after is None else after
-                return RateLimited(vendor, "too many requests (429)", after)
+                return RateLimited(vendor, "too many requests (429)", self._retry_after(headers))
             case 404:
                 return Unsupported(vendor, "there is no such thing (404)")
             case 408 | 425:
-                return Unavailable(vendor, f"answered {status}", _retry_after(headers))
+                return Unavailable(vendor, f"answered {status}", self._retry_after(headers))
             case _ if httpx.codes.is_client_error(status):
                 return Unsupported(vendor, f"refused the request ({status})")
             case _:
-                return Unavailable(vendor, f"answered {status}", _retry_after(headers))
+                return Unavailable(vendor, f"answered {status}", self._retry_after(headers))
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """Return the seconds of a Retry-After header, whichever of its forms it has."""
+        text = headers.get("retry-after", "")
+        if (seconds := _whole(text)) is not None:
+            return min(float(seconds), LONGEST_RETRY_AFTER)
+        try:
+            at = parsedate_to_datetime(text)
+            wait = (at - self._now()).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without a zone
+            return None
+        return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
+
+    def _left(self, headers: Mapping[str, str]) -> tuple[int | None, float | None]:
+        """Return (requests left, seconds until there are more), as X-RateLimit-* tells them."""
+        remaining = _whole(headers.get("x-ratelimit-remaining", ""))
+        resets = _whole(headers.get("x-ratelimit-reset", ""))
+        if resets is not None and resets > EPOCH_SECONDS:
+            return remaining, resets - self._now().timestamp()
+        return remaining, resets
 
     def _blot(self, body: bytes) -> bytes:
         for secret in self._secrets.values():
@@ -186,15 +234,15 @@ class Wire:
         return body
 
 
-async def _read(response: httpx.Response) -> bytes | None:
-    """Return the body, or None as soon as it is too large to be one."""
+async def _read(response: httpx.Response) -> tuple[int, bytes | None]:
+    """Return the size so far and the body, None as soon as it is too large to be one."""
     parts, size = [], 0
     async for part in response.aiter_bytes():
         size += len(part)
         if size > LARGEST:
-            return None
+            return size, None
         parts.append(part)
-    return b"".join(parts)
+    return size, b"".join(parts)
 
 
 def _decode(body: bytes) -> tuple[bool, Any]:
@@ -214,7 +262,6 @@ def _looks_like(body: bytes) -> str:
     return "a web page" if body.lstrip()[:1] == b"<" else "text"
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header; its other form, a date, is left to our own pauses."""
-    text = headers.get("retry-after", "").strip()
-    return min(float(text), LONGEST_RETRY_AFTER) if text.isascii() and text.isdigit() else None
+def _whole(text: str) -> int | None:
+    text = text.strip().removeprefix("-")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None

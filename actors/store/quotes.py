@@ -59,7 +59,8 @@ WHERE t.active
 
 
 BEFORE = """
-SELECT k.ticker_id, q.at AS seen_at, q.volume AS seen_volume, q.counted, q.counted_on,
+SELECT k.ticker_id, q.at AS seen_at, q.volume AS seen_volume, q.source AS seen_source,
+       q.counted, q.counted_on,
        b.at, b.open, b.high, b.low, b.close, b.volume, b.polled, b.source
 FROM unnest($1::smallint[], $2::timestamptz[]) AS k(ticker_id, minute)
 LEFT JOIN quotes q ON q.ticker_id = k.ticker_id
@@ -131,7 +132,12 @@ async def before(
     rows = await connection.fetch(BEFORE, list(symbols), minutes, min(minutes), max(minutes))
     return {
         (symbol := symbols[row["ticker_id"]]): (
-            Seen(row["seen_at"], row["seen_volume"], Tally(row["counted"], row["counted_on"]))
+            Seen(
+                row["seen_at"],
+                row["seen_volume"],
+                Tally(row["counted"], row["counted_on"]),
+                row["seen_source"],
+            )
             if row["seen_at"]
             else None,
             Bar(symbol, **{name: row[name] for name in OF_BAR}) if row["at"] else None,

@@ -1,4 +1,4 @@
-"""GET /system/…: the tree, its history, the jobs and the vendors, for operators."""
+"""GET /system/…: the tree, its history and the jobs, for operators."""
 
 from typing import Annotated, Any
 
@@ -32,9 +32,3 @@ async def read_history(
 async def read_jobs(tree: TheTree) -> dict[str, Any]:
     """Return every job: when it runs, and how its last run ended."""
     return {"jobs": await tree.within(LOOK_WITHIN).scheduler.jobs()}
-
-
-@router.get("/providers")
-async def read_providers(tree: TheTree) -> dict[str, Any]:
-    """Return every vendor: its state, its spend, its last error, and what a person must do, if anything."""
-    return {"providers": await tree.within(LOOK_WITHIN).provider_pool.status()}

@@ -5,7 +5,7 @@ Only logins need one: what a plain key does is asked of the sandbox, in `test_ve
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -15,6 +15,7 @@ import httpx
 
 from actors.providers.base import Seal, StoreAway
 from actors.providers.http import Tools
+from actors.providers.limits import Entry
 from actors.settings import Settings
 
 APP_KEY, SECRET, REFRESH = "app-key-4711", "app-secret-0815", "refresh-token-begin"
@@ -24,11 +25,12 @@ SECRETS = (APP_KEY, SECRET, PAIR, "access-token-", "refresh-token-")  # no part 
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
-class MemoryTokens:
-    """A token store that can be away."""
+class MemoryBooks:
+    """A store of logins and spend that can be away."""
 
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
+        self.spent: dict[str, dict[str, Entry]] = {}
         self.saves = 0
         self.away = False
         self.gate = asyncio.Event()  # what is closed holds every save
@@ -46,6 +48,18 @@ class MemoryTokens:
             raise StoreAway("its test says so")
         self.rows[vendor] = sealed
         self.saves += 1
+
+    async def spend(self, vendor: str) -> Mapping[str, Entry]:
+        await asyncio.sleep(0)
+        if self.away:
+            raise StoreAway("its test says so")
+        return dict(self.spent.get(vendor, {}))
+
+    async def note(self, vendor: str, entries: Mapping[str, Entry]) -> None:
+        await asyncio.sleep(0)
+        if self.away:
+            raise StoreAway("its test says so")
+        self.spent.setdefault(vendor, {}).update(entries)
 
 
 class Reversed:
@@ -214,11 +228,11 @@ def settings_of(double: SchwabDouble, home: Any, **given: Any) -> Settings:
     return Settings(volaris_home=home, **(double.settings | given))
 
 
-def tools_of(double: SchwabDouble, clock: Clock, tokens: MemoryTokens | None = None) -> Tools:
+def tools_of(double: SchwabDouble, clock: Clock, tokens: MemoryBooks | None = None) -> Tools:
     """Return an adapter's tools around a double, with clocks that stand still."""
     seal: Seal = Reversed()
     return Tools(
-        tokens=tokens or MemoryTokens(),
+        tokens=tokens or MemoryBooks(),
         vault=lambda: seal,
         transport=double.transport,
         now=clock.now,

@@ -30,7 +30,7 @@ import httpx
 import pytest
 
 from actors.domain.models import Timeframe, VendorState, VendorStatus
-from actors.provider_pool import DatabaseTokens, ProviderPool
+from actors.provider_pool import ProviderPool
 from actors.providers.base import (
     Denied,
     LoginNeeded,
@@ -42,7 +42,8 @@ from actors.providers.base import (
     Unsupported,
 )
 from actors.settings import Settings
-from tests.contract.doubles import SECRETS, Clock, MemoryTokens, SchwabDouble, settings_of
+from actors.vendor_books import DatabaseBooks
+from tests.contract.doubles import SECRETS, Clock, MemoryBooks, SchwabDouble, settings_of
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 UNIVERSE = [f"{a}{b}" for a in LETTERS for b in LETTERS][:513]
@@ -54,7 +55,7 @@ class Scene:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.double, self.clock, self.tokens = SchwabDouble(), Clock(), MemoryTokens()
+        self.double, self.clock, self.tokens = SchwabDouble(), Clock(), MemoryBooks()
         self.pools: list[ProviderPool] = []
 
     async def pool(
@@ -68,7 +69,7 @@ class Scene:
                 self.double, self.home, **{"volaris_limit": {"schwab": "10000/min"}, **given}
             ),
             None,
-            tokens=self.tokens,
+            books=self.tokens,
             transport=self.double.transport,
             deadline=deadline,
             **clocks,
@@ -189,7 +190,7 @@ async def test_p03_an_ended_login(scene: Scene, caplog: pytest.LogCaptureFixture
     assert scene.double.data == []
     status = await schwab(pool)
     assert status.state is VendorState.LOGIN_NEEDED
-    assert status.remedy == "set SCHWAB_REFRESH_TOKEN to that of a new login, and start again"
+    assert status.remedy == "run `volaris login schwab`"
     assert caplog.text.count("cannot be used") == 1
 
     other = await scene.pool()  # a person logs in, in another process
@@ -295,7 +296,7 @@ async def test_p05_the_limit_holds_whatever_is_asked_at_once(scene: Scene) -> No
     assert len(sent) == 300
     busiest = max(sum(1 for t in sent if start <= t < start + 60 - 1e-6) for start in sent)
     assert 100 <= busiest <= 120
-    assert (await schwab(pool)).spent <= 120
+    assert [100 <= limit.spent <= 120 for limit in (await schwab(pool)).limits] == [True]
 
 
 async def test_p05_a_spent_limit_is_told(scene: Scene) -> None:
@@ -389,11 +390,12 @@ async def test_p07_a_passing_fault_is_not_seen(scene: Scene) -> None:
     scene.double.data_answer = lambda request: next(faults, None) or scene.double._quotes(request)
     with pytest.raises(Malformed):  # the second, because it is garbage at the second try
         await pool.quotes(["SPY"])
+    assert (await pool.quotes(["SPY"])).quotes  # the third
     faults = iter([httpx.Response(500), httpx.Response(502), httpx.Response(503)])
     assert (await pool.quotes(["SPY"])).quotes
     status = await schwab(pool)
     assert status.state is VendorState.READY
-    assert status.errors == 5
+    assert status.errors == 6
 
 
 async def test_p07_no_retry_beyond_the_deadline(scene: Scene) -> None:
@@ -430,16 +432,20 @@ async def test_p08_down_and_up_are_logged_once(
     assert (status.state, status.last_error) == (VendorState.DOWN, "schwab: answered 500")
     assert status.last_error_at is not None
     scene.double.data_answer = None
+    scene.clock.move(5)
     for _ in range(3):
         await pool.quotes(["SPY"])
     status = await schwab(pool)
     assert status.state is VendorState.READY
     assert status.last_answer_at == scene.clock.at
-    assert status.limit == 10_000
+    assert [limit.allowed for limit in status.limits] == [10_000]
     ours = [
         record.getMessage() for record in caplog.records if record.name == "volaris.provider_pool"
     ]
-    assert ours == ["schwab cannot be used: schwab: answered 500", "schwab answers again"]
+    assert ours == [
+        "schwab cannot be used for quotes: schwab: answered 500",
+        "schwab answers again for quotes",
+    ]
 
 
 async def test_p08_denied_says_what_to_check(scene: Scene) -> None:
@@ -462,7 +468,7 @@ async def test_p08_what_the_vendor_does_not_sell_is_no_trouble(scene: Scene) -> 
 
 
 async def test_p08_unconfigured(tmp_path: Path) -> None:
-    pool = ProviderPool(Settings(volaris_home=tmp_path), None, tokens=MemoryTokens())
+    pool = ProviderPool(Settings(volaris_home=tmp_path), None, books=MemoryBooks())
     await pool.start()
     status = await schwab(pool)
     assert status.state is VendorState.UNCONFIGURED
@@ -526,10 +532,10 @@ async def test_p10_starts_and_works_without_the_database(tmp_path: Path) -> None
 async def test_p10_a_database_that_is_away_is_a_store_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.provider_pool.STORE_WITHIN", 0.1)
+    monkeypatch.setattr("actors.vendor_books.STORE_WITHIN", 0.1)
     away = Settings(volaris_home=tmp_path, database_url="postgresql://u:hunter2@127.0.0.1:1/x")
     for settings in (away, Settings(volaris_home=tmp_path)):
-        tokens = DatabaseTokens(settings)
+        tokens = DatabaseBooks(settings)
         for asked in (tokens.load("schwab"), tokens.save("schwab", b"x")):
             with pytest.raises(StoreAway) as caught:
                 await asked

@@ -66,7 +66,7 @@ from tests.contract.doubles import (
     SECRET,
     SECRETS,
     Clock,
-    MemoryTokens,
+    MemoryBooks,
     Reversed,
     SchwabDouble,
     settings_of,
@@ -89,7 +89,7 @@ class Bench:
 
     double: SchwabDouble
     clock: Clock
-    tokens: MemoryTokens
+    tokens: MemoryBooks
     home: Path
     vendor: str
 
@@ -105,7 +105,7 @@ class Bench:
 
 @pytest.fixture(params=DOUBLES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return Bench(DOUBLES[request.param](), Clock(), MemoryTokens(), tmp_path, request.param)
+    return Bench(DOUBLES[request.param](), Clock(), MemoryBooks(), tmp_path, request.param)
 
 
 @pytest.fixture
@@ -496,9 +496,7 @@ async def test_l03_an_ended_login_needs_a_person(
 ) -> None:
     bench.double.token_answer = dead
     for _ in range(5):
-        with pytest.raises(
-            LoginNeeded, match="set SCHWAB_REFRESH_TOKEN to that of a new login, and start again"
-        ) as caught:
+        with pytest.raises(LoginNeeded, match="run `volaris login schwab`") as caught:
             await provider.quotes(["AAPL"], bench.soon())
         hides_everything(caught.value)
     assert len(bench.double.tokens) == 1
@@ -833,7 +831,7 @@ def sandbox() -> Iterator[Sandbox]:
     running.stop()
 
 
-@pytest.fixture(params=PROVIDERS)
+@pytest.fixture(params=DOUBLES)
 async def real(
     request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path
 ) -> AsyncIterator[Provider]:

@@ -86,7 +86,7 @@ class Pool:
             name=f"{symbol} Inc",
         )
 
-    async def quotes(self, symbols):
+    async def quotes(self, symbols, *, sweep=False):
         self.asked.append(tuple(symbols))
         if self.gate is not None:
             await self.gate.wait()

@@ -22,8 +22,9 @@ from actors.books import Adopted, Before, Books
 from actors.domain import universe
 from actors.domain.bars import Tally
 from actors.domain.models import Bar, Quote, Ticker
+from actors.providers.limits import Entry
 from actors.settings import Refused, Settings
-from actors.store import bars, embedded, history, jobs, quotes, tickers, tokens
+from actors.store import bars, embedded, history, jobs, quotes, spend, tickers, tokens
 from actors.store.database import Database, DatabaseAway, check
 from actors.store.migrate import SCHEMA, MigrationRefused, migrate
 from actors.supervise import Cause
@@ -50,6 +51,25 @@ async def ids(database):
     )
     await database.run(lambda c: bars.ensure_partitions(c, [DAY, DAY + timedelta(1)]))
     return await database.run(tickers.ids)
+
+
+# --- spend
+
+
+async def test_spend_is_kept_by_vendor_and_limit(database):
+    first = {
+        "requests/h": Entry(AT, level=2.5),
+        "symbols/month": Entry(AT, symbols=("AAPL", "BRK.B")),
+        "bytes/month": Entry(AT, spent=10**12),
+    }
+    assert await database.run(lambda c: spend.load(c, "tiingo")) == {}
+    for _ in range(2):
+        await database.run(lambda c: spend.save(c, "tiingo", first))
+    await database.run(lambda c: spend.save(c, "schwab", {"requests/min": Entry(AT)}))
+    assert await database.run(lambda c: spend.load(c, "tiingo")) == first
+    later = {"requests/h": Entry(AT + timedelta(hours=1), level=0.0)}
+    await database.run(lambda c: spend.save(c, "tiingo", later))
+    assert await database.run(lambda c: spend.load(c, "tiingo")) == first | later
 
 
 # --- migrations

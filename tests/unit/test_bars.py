@@ -28,8 +28,8 @@ def quote(at=AT, **fields):
     return Quote("AAPL", at, "schwab", **({"last": 100.0, "volume": 1_000} | fields))
 
 
-def seen(at=AT - timedelta(minutes=2), volume=800, counted=800, day=TODAY):
-    return Seen(at, volume, Tally(counted, day))
+def seen(at=AT - timedelta(minutes=2), volume=800, counted=800, day=TODAY, source="schwab"):
+    return Seen(at, volume, Tally(counted, day), source)
 
 
 def bar(volume=50, **fields):
@@ -105,9 +105,28 @@ def test_yesterdays_total_shown_in_the_morning_is_no_trade():
     before = seen(AT - timedelta(days=1), 9_000, 9_000, YESTERDAY)
     morning = observe(before, None, quote(volume=9_000), AT)
     assert (morning.tally, morning.bar.volume) == (Tally(9_000, YESTERDAY), 0)
-    again = Seen(AT, 9_000, morning.tally)
+    again = Seen(AT, 9_000, morning.tally, "schwab")
     opened = observe(again, None, quote(AT + timedelta(minutes=5), volume=70), AT)
     assert (opened.tally, opened.bar.volume) == (Tally(70, TODAY), 70)
+
+
+def test_another_vendors_volume_is_of_another_tape():
+    before = seen(volume=1_000_000, counted=1_000_000)
+    fell = observe(before, bar(50), replace(quote(volume=30_000), source="alpaca"), AT)
+    assert (fell.tally, fell.bar.volume) == (Tally(30_000, TODAY), 50)
+    rose = observe(before, bar(50), replace(quote(volume=9_000_000), source="tiingo"), AT)
+    assert (rose.tally, rose.bar.volume) == (Tally(9_000_000, TODAY), 50)
+    silent = observe(before, bar(50), replace(quote(volume=None), source="finnhub"), AT)
+    assert (silent.tally, silent.bar.volume) == (Tally(None, TODAY), 50)
+    later = Seen(AT, None, silent.tally, "finnhub")
+    back = observe(later, silent.bar, quote(AT + timedelta(seconds=20), volume=1_000_900), AT)
+    assert (back.tally, back.bar.volume) == (Tally(1_000_900, TODAY), 50)
+
+
+def test_another_vendors_first_word_of_a_day_may_be_yesterdays():
+    before = seen(AT - timedelta(days=1), 9_000, 9_000, YESTERDAY)
+    morning = observe(before, None, replace(quote(volume=8_123), source="tiingo"), AT)
+    assert (morning.tally, morning.bar.volume) == (Tally(8_123, TODAY), 0)
 
 
 def test_a_trading_day_is_a_date_in_new_york():
@@ -129,7 +148,7 @@ class Store:
     def take(self, told, now):
         step = observe(self.seen, self.bars.get(minute(told.at)), told, now)
         if step is not None:
-            self.seen = Seen(told.at, told.volume, step.tally)
+            self.seen = Seen(told.at, told.volume, step.tally, told.source)
             if step.bar is not None:
                 self.bars[step.bar.at] = step.bar
         return step
@@ -270,6 +289,33 @@ def test_a_daily_bar_is_of_the_trading_day_and_partial_before_the_close():
     assert daily(replace(told, at=evening)) == replace(day, polled=False)
     early = datetime(2026, 11, 27, 18, 0, tzinfo=UTC)  # the day after Thanksgiving closes at 13:00
     assert daily(replace(told, at=early)).polled is False
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["schwab", "tiingo"]), st.integers(0, 500), st.integers(0, 20)),
+        max_size=40,
+    )
+)
+def test_whoever_tells_only_what_one_vendor_saw_trade_is_counted(polls):
+    store, volumes = Store(), {"schwab": 1_000_000, "tiingo": 40_000}
+    told, expected, last, at = dict(volumes), 0, None, AT
+    for source, traded, pause in polls:
+        at += timedelta(seconds=pause)
+        for name in volumes:
+            volumes[name] += traded if name == "schwab" else traded // 25
+        if source == last:
+            expected += volumes[source] - told[source]
+        told[source], last = volumes[source], source
+        store.take(replace(quote(at, volume=volumes[source]), source=source), at)
+    assert store.volume(TODAY) == expected
+    assert all(bar.volume >= 0 for bar in store.bars.values())
+
+
+def test_a_daily_bar_without_a_volume_is_not_whole():
+    evening = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
+    told = quote(evening, open=99.0, high=101.0, low=98.0, close=100.5, volume=None)
+    assert daily(told).polled is True
 
 
 def test_a_daily_bar_needs_its_prices_and_holds_its_close():

@@ -17,7 +17,6 @@ from tests.chaos.ledger import (
     volumes,
 )
 
-
 NOON = datetime(2026, 11, 24, 17, tzinfo=UTC)
 HALF = timedelta(seconds=0.5)
 TODAY, YESTERDAY = date(2026, 11, 24), date(2026, 11, 23)
