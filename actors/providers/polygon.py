@@ -34,7 +34,7 @@ from actors.providers.base import (
     Unavailable,
     Unsupported,
 )
-from actors.providers.http import PAUSE_AFTER_429, Tools, Wire
+from actors.providers.http import Tools, Wire
 from actors.providers.values import (
     count,
     day_of,
@@ -339,7 +339,7 @@ def refusal(status: int, body: Any) -> ProviderError | None:
         case "NOT_FOUND" | "NotFound":
             return NotFound(VENDOR, "it knows no such symbol")
     if "maximum requests" in words:
-        return RateLimited(VENDOR, "too many requests", PAUSE_AFTER_429)
+        return RateLimited(VENDOR, "too many requests")
     if "API Key" in words:
         return Denied(VENDOR, "the key was refused")
     if status == 403:
