@@ -71,6 +71,8 @@ class Backfills:
     ) -> None:
         self._database, self._tree, self._now = database, tree, now
         self._minute_days = settings.volaris_bars_1m_days
+        # Whoever asks a real vendor gets the days on which it trades, whatever hours we keep.
+        self._always = settings.sandbox_url is not None and settings.market_always_open
         self._me = uuid4()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -185,7 +187,16 @@ class Backfills:
             why = vendor.remedy or shut["bars"].why or vendor.last_error or "it does not answer"
             rates = tuple(map(_rate, vendor.limits))
             offers.append(Offer(vendor.name, rates, why if down else None))
-        return choose(offers, asked.symbols, asked.timeframe, since, asked.end, self._now(), named)
+        return choose(
+            offers,
+            asked.symbols,
+            asked.timeframe,
+            since,
+            asked.end,
+            self._now(),
+            named,
+            always=self._always,
+        )
 
     async def _price(self, asked: Wanted, plan: Plan, since: datetime) -> float:
         pool = self._tree.within(PRICE_WITHIN).provider_pool

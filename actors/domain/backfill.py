@@ -5,6 +5,7 @@ still allows today is told by the caller.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -152,6 +153,9 @@ class Shop:
     symbols: int  # of one question
     rows: int  # bars of one answer
     days: dict[Timeframe, int]
+    minutes: int = (
+        390  # of a session; more where it tells those before and after regular hours, too
+    )
     paged: bool = (
         False  # the rest of an answer is on its next page, else a question must fit an answer
     )
@@ -168,7 +172,9 @@ SHOPS = {
     "polygon": Shop(1_000, 50_000, {MINUTE: 730, DAY: 730}, paged=True, alone=True),
     "tiingo": Shop(1, 2_000 - 50, {MINUTE: 60, DAY: EVER}),  # it tells the newest 2,000 minutes
     "finnhub": Shop(1, 20 * 390, {MINUTE: 360, DAY: EVER}, named=True),  # a month of minutes
-    "databento": Shop(2_000, MOST_ROWS, {MINUTE: 1_300, DAY: 1_300}, paid=True),  # EQUS.MINI: 2023
+    "databento": Shop(
+        2_000, MOST_ROWS, {MINUTE: 1_300, DAY: 1_300}, minutes=960, paid=True
+    ),  # EQUS.MINI: 2023
 }
 
 
@@ -230,6 +236,8 @@ def choose(
     end: datetime,
     now: datetime,
     named: str | None = None,
+    *,
+    always: bool = False,
 ) -> Plan:
     """Return the cheapest plan: free before paid, fewer seconds, fewer requests, the order of `SHOPS`.
 
@@ -258,7 +266,7 @@ def choose(
             left = min(rate.left for rate in caps)
             refused.append(f"{offer.vendor} has {left} symbols left this month")
             continue
-        plan = planned(offer, symbols, timeframe, start, end)
+        plan = planned(offer, symbols, timeframe, start, end, always=always)
         rank = order.index(offer.vendor)
         plans.append((offer.down is not None, plan.paid, plan.seconds, plan.requests, rank, plan))
     if not plans:
@@ -269,16 +277,25 @@ def choose(
 
 
 def planned(
-    offer: Offer, symbols: Sequence[str], timeframe: Timeframe, start: datetime, end: datetime
+    offer: Offer,
+    symbols: Sequence[str],
+    timeframe: Timeframe,
+    start: datetime,
+    end: datetime,
+    *,
+    always: bool = False,
 ) -> Plan:
-    """Return how a vendor is asked, cut so that no answer is larger than it tells."""
-    shop, days = SHOPS[offer.vendor], sessions(timeframe, start, end)
+    """Return how a vendor is asked, cut so that no answer is larger than it tells.
+
+    `always` where every day trades, as in the sandbox.
+    """
+    shop, days = SHOPS[offer.vendor], sessions(timeframe, start, end, always=always)
     parts = _parts(shop, symbols, timeframe, start, end, days)
     per = ROWS[timeframe]
     requests = 0
     for part in parts:
-        within = [day for day in days if part.start.date() <= day < _after(part.end)]
-        requests += _requests(shop, len(part.symbols), len(within), per, timeframe)
+        within = bisect_left(days, _after(part.end)) - bisect_left(days, part.start.date())
+        requests += _requests(shop, len(part.symbols), within, per, timeframe)
     rows = len(symbols) * len(days) * per
     needs = {"requests": requests, "bytes": rows * BYTES_A_ROW, "symbols": 0}
     waits = [rate.wait(needs[rate.what]) for rate in offer.rates]
@@ -286,16 +303,19 @@ def planned(
     return Plan(offer.vendor, tuple(parts), requests, rows, seconds, shop.paid)
 
 
-def sessions(timeframe: Timeframe, start: datetime, end: datetime) -> list[date]:
+def sessions(
+    timeframe: Timeframe, start: datetime, end: datetime, *, always: bool = False
+) -> list[date]:
     """Return the trading days whose bars start in [start, end): midnights, or regular hours."""
     found = []
     day = start.astimezone(UTC).date()
     while (at := midnight(day)) < end:
         hours = session(day)
-        if hours is not None:
-            whole = timeframe is Timeframe.DAY
-            if (at >= start) if whole else (hours.closes > start and hours.opens < end):
+        if timeframe is Timeframe.DAY or always:
+            if at >= start and (always or hours is not None):
                 found.append(day)
+        elif hours is not None and hours.closes > start and hours.opens < end:
+            found.append(day)
         day += timedelta(days=1)
     return found
 
@@ -317,7 +337,7 @@ def _parts(
     end: datetime,
     days: Sequence[date],
 ) -> list[Part]:
-    per = ROWS[timeframe]
+    per = 1 if timeframe is Timeframe.DAY else shop.minutes
     size = min(shop.symbols, len(symbols))
     step = max(len(days), 1)  # sessions of a part
     if not shop.paged:

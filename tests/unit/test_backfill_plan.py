@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.domain import universe
@@ -192,6 +192,7 @@ def test_who_is_not_configured_is_said():
 DAYS = st.dates(date(2019, 1, 1), date(2026, 11, 20))
 
 
+@settings(deadline=None)
 @given(
     vendor=st.sampled_from(sorted(SHOPS)),
     symbols=st.integers(1, 40),
