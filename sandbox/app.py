@@ -18,6 +18,7 @@ from sandbox.alpaca import Alpaca
 from sandbox.clock import Clock
 from sandbox.console import Console
 from sandbox.control import Control
+from sandbox.databento import Databento
 from sandbox.days import Hours
 from sandbox.faults import Fault, Faults
 from sandbox.gate import Gate, Requests
@@ -25,7 +26,11 @@ from sandbox.market import Market
 from sandbox.schwab import Schwab
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab, Alpaca)  # a vendor each: its name, its routes, and its words for an error status
+DOORS = (
+    Schwab,
+    Alpaca,
+    Databento,
+)  # a vendor each: its name, its routes, and its words for an error status
 
 
 class Unservable(Exception):
