@@ -345,8 +345,15 @@ async def test_stories(finnhub: Finnhub) -> None:
     assert len(general) == 5
 
 
-async def test_the_calendar_of_earnings(finnhub: Finnhub, paid: Finnhub) -> None:
+async def test_the_calendar_of_earnings(
+    finnhub: Finnhub, paid: Finnhub, client: httpx.AsyncClient
+) -> None:
     month = await finnhub.earnings(TODAY, TODAY + timedelta(days=29), soon())
+    at_once = {"from": TODAY.isoformat(), "to": (TODAY + timedelta(days=29)).isoformat()}
+    rows = (await told(client, "/calendar/earnings", **at_once))["earningsCalendar"]
+    assert {(r.symbol, r.day.isoformat()) for r in month} == {
+        (r["symbol"], r["date"]) for r in rows
+    }
     assert len(month) == pytest.approx(len(STOCKS) * 30 / 91, rel=0.25)
     assert [row.day for row in month] == sorted(row.day for row in month)
     assert all(TODAY <= row.day <= TODAY + timedelta(days=29) for row in month)
