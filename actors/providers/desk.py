@@ -151,6 +151,10 @@ class Desk:
             log.info("%s answers again for %s", self.name, kind)
         self._barred = line.trouble = None
 
+    def logged_in(self) -> None:
+        """Note that a person has logged in: the vendor may be asked again at once."""
+        self._barred = None
+
     def failed(self, kind: Kind, error: ProviderError) -> None:
         """Note that somebody had no answer of this kind."""
         if isinstance(error, RateLimited | Unsupported | Denied | LoginNeeded):

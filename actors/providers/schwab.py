@@ -80,6 +80,7 @@ class Schwab:
         self.limiter = tools.limiter(VENDOR, limits)
         self._wire, self._now = Wire(VENDOR, account.base_url, self.limiter, tools), tools.now
         self.oauth = OAuth(self._wire, account, tools)
+        self.redirect_uri = account.redirect_uri
 
     @classmethod
     def of(cls, settings: Settings, tools: Tools) -> Self | None:
@@ -100,6 +101,14 @@ class Schwab:
     def login_expires_at(self) -> datetime | None:
         """Return when a person must log in again: 7 days after the last time."""
         return self.oauth.expires_at
+
+    def authorize_url(self) -> str:
+        """Return the address at which a person logs in."""
+        return self.oauth.authorize_url()
+
+    async def log_in(self, redirected_to: str, deadline: float) -> datetime:
+        """Begin a login with the address the browser was sent back to; return when it ends."""
+        return await self.oauth.log_in(redirected_to, deadline)
 
     async def open(self) -> None:
         """Take up the stored login."""

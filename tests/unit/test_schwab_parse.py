@@ -867,7 +867,7 @@ def test_what_the_token_host_means(status: int, body: Any, meaning: type[Excepti
     found = token_refusal(status, body)
     assert type(found) is meaning
     if isinstance(found, LoginNeeded):
-        assert "set SCHWAB_REFRESH_TOKEN to that of a new login, and start again" in str(found)
+        assert "run `volaris login schwab`" in str(found)
 
 
 def test_a_fault_of_the_token_host_is_left_to_its_status() -> None:
