@@ -147,6 +147,7 @@ class Options:
     def __init__(self, market: Market) -> None:
         self._market = market
         self._books: OrderedDict[tuple[object, ...], Book] = OrderedDict()
+        # One entry a symbol at most: 45 MB if somebody asks for the options of them all.
         self._listed: dict[str, tuple[tuple[object, ...], _Listed]] = {}
 
     def book(self, symbol: str, at: int) -> Book | None:

@@ -58,10 +58,7 @@ SORTS = {
     Ranking.ACTIVE: "VOLUME",
 }
 SATURDAY = 5
-
-
-class TooBig(Unavailable):
-    """The gateway gave up on the size of its own answer; a smaller question is answered."""
+TOO_BIG = "its gateway gave up on an answer that is too big"
 
 
 class Schwab:
@@ -147,27 +144,33 @@ class Schwab:
         """Return the contracts that expire within [first, last]; a chain too big for one answer in windows."""
         from actors.providers.schwab_chain import joined, parse_chain
 
-        async def asked(since: date | None, until: date | None) -> "Chain":
-            body = await self._get("/chains", build_chain(symbol, since, until), deadline)
+        async def asked(since: date | None, until: date | None) -> "Chain | None":
+            try:
+                body = await self._get("/chains", build_chain(symbol, since, until), deadline)
+            except Unavailable as e:
+                if e.why == TOO_BIG:
+                    return None
+                raise
             return parse_chain(body, symbol, self._now())
 
         if symbol not in MANY_CONTRACTS:
-            try:
-                return await asked(first, last)
-            except TooBig:
-                pass
+            whole = await asked(first, last)
+            if whole is not None:
+                return whole
         days = await self._expirations(symbol, deadline)
         days = [day for day in days if (first or day) <= day <= (last or day)]
-        windows, chains = list(windows_of(days, WINDOW)), []
+        windows, chains = list(windows_of(days, WINDOW)) or [[]], []
         while windows:
             window = windows.pop(0)
-            try:
-                chains.append(await asked(window[0], window[-1]))
-            except TooBig:
-                if len(window) == 1:
-                    raise
+            since, until = (window[0], window[-1]) if window else (first, last)
+            part = await asked(since, until)
+            if part is not None:
+                chains.append(part)
+            elif len(window) > 1:
                 windows = [*windows_of(window, (len(window) + 1) // 2), *windows]
-        return joined(chains) if chains else await asked(first, last)
+            else:
+                raise Unavailable(VENDOR, TOO_BIG)
+        return joined(chains)
 
     async def movers(self, ranking: Ranking, deadline: float) -> Movers:
         """Return the ten members of the S&P 500 that moved or traded most."""
@@ -278,7 +281,7 @@ def refusal(status: int, body: Any) -> ProviderError | None:
     """Read Schwab's own words in an answer that is not 2xx; None leaves it to the status."""
     match body:
         case {"fault": {"detail": {"errorcode": "protocol.http.TooBigBody"}}}:
-            return TooBig(VENDOR, f"its gateway gave up on an answer that is too big ({status})")
+            return Unavailable(VENDOR, TOO_BIG)
         case {"errors": [{"detail": str(detail)}, *_]} if status == 400:
             return Unsupported(VENDOR, f"refused the request: {plain(detail, DETAIL_LENGTH)}")
     return None
