@@ -29,13 +29,8 @@ from sandbox.schwab import Schwab
 from sandbox.tiingo import Tiingo
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (
-    Schwab,
-    Tiingo,
-    Alpaca,
-    Polygon,
-    Finnhub,
-)  # a vendor each: name, routes, words for an error status
+# A vendor each: its name, its routes, and its words for an error status.
+DOORS = (Schwab, Tiingo, Alpaca, Polygon, Finnhub)
 
 
 class Unservable(Exception):

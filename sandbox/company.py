@@ -234,6 +234,7 @@ def _last(listing: Listing, today: date) -> int:
     return n if _day(listing, n) <= today else n - 1
 
 
+@lru_cache(maxsize=8192)
 def _day(listing: Listing, n: int, after: int = 0) -> date:
     """Return the first session on or after a day of a quarter."""
     ordinal = QUARTER * n - key(listing.symbol, "quarter") % QUARTER + after
@@ -257,6 +258,7 @@ def _trades(day: date) -> bool:
     return calendar.session(day) is not None
 
 
+@lru_cache(maxsize=8192)
 def _figures(listing: Listing, n: int) -> tuple[float, float]:
     """Return earnings a share and revenue of one quarter."""
     symbol = listing.symbol

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from actors.domain import calendar
 from sandbox.candles import Candles
 from sandbox.clock import Clock
-from sandbox.company import company, market_cap, opinions, payout, reports
+from sandbox.company import Report, company, market_cap, opinions, payout, reports
 from sandbox.days import NEW_YORK, STEP_MS
 from sandbox.gate import Headers
 from sandbox.listing import Listing, fraction
@@ -34,7 +34,7 @@ MOST_GENERAL = 100  # stories of the market's news
 FREE_NEWS = timedelta(days=365)
 FREE_EARNINGS = timedelta(days=31)
 MONTHS = 4  # of analysts' opinions
-QUARTERS = 4  # of surprises
+QUARTERS = 4  # of surprises: what the free plan goes back
 LATEST = 4_102_444_800  # 2100, in seconds
 
 TEXTS = {
@@ -97,6 +97,7 @@ class Finnhub:
             "stock/metric": self._metric,
             "stock/recommendation": self._recommendation,
             "stock/earnings": self._surprises,
+            "stock/peers": self._peers,
             "stock/market-status": self._status,
             "stock/market-holiday": self._holidays,
             "stock/symbol": self._symbols,
@@ -171,9 +172,10 @@ class Finnhub:
         start, end = _seconds(request, "from") * 1000, _seconds(request, "to") * 1000
         if resolution not in {*_MINUTES, "D", "W", "M"}:
             raise Refused(422)
+        now = self._clock.ms()
+        end = min(end, now)
         if listing is None or start > end:
             return {"s": "no_data"}
-        now = self._clock.ms()
         if minutes := _MINUTES.get(resolution):
             start = max(start, end - MONTH_MS)
             candles = self._market.minutes(symbol, start, end + 1, now)
@@ -181,7 +183,7 @@ class Finnhub:
             candles = candles.grouped(candles.at // length)
             candles = candles.stamped(candles.at // length * length)
         else:
-            candles = self._days(symbol, start, min(end, now), resolution)
+            candles = self._days(symbol, start, end, resolution)
         if not len(candles):
             return {"s": "no_data"}
         prices = {
@@ -269,8 +271,10 @@ class Finnhub:
             for report in self._past(listing, 8)
         ]
 
-    def _past(self, listing: Listing, count: int) -> list[Any]:
+    def _past(self, listing: Listing, count: int) -> list[Report]:
         """Return the last reports that are out, the newest first."""
+        if count < 1:
+            return []
         now, today = self._now(), self._today()
         found = reports(listing, today - timedelta(days=100 * count), today, now)
         return [report for report in found if report.eps is not None][::-1][:count]
@@ -300,9 +304,9 @@ class Finnhub:
         symbol, listing = self._listing(request)
         if listing is None:
             return []
-        rows = []
-        for report in self._past(listing, QUARTERS):
-            surprise = report.eps - report.eps_estimate
+        rows, limit = [], _whole(request.query_params.get("limit") or str(QUARTERS))
+        for report in self._past(listing, min(limit, QUARTERS)):
+            surprise = (report.eps or 0.0) - report.eps_estimate
             rows.append(
                 {
                     "actual": report.eps,
@@ -316,6 +320,15 @@ class Finnhub:
                 }
             )
         return rows
+
+    def _peers(self, request: Request) -> Any:
+        symbol, listing = self._listing(request)
+        if listing is None or listing.kind != "stock":
+            return []
+        industry = company(listing).industry
+        stocks = [row for row in self._market.listings if row.kind == "stock"]
+        rows = [row for row in stocks if company(row).industry == industry]
+        return [symbol, *(row.symbol for row in rows if row.symbol != symbol)][:10]
 
     def _earnings(self, request: Request) -> Any:
         today, now = self._today(), self._now()

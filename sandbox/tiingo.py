@@ -31,6 +31,7 @@ from sandbox.paths import STEPS
 DAY_MS = 86_400_000
 DAY_YEARS = 25  # how far back days go
 IEX_POINTS, EQUITY_POINTS = 2000, 10_000  # the newest of a window of minutes
+MINUTE_DAYS = 60  # the longest window of minutes that is made
 IEX_PART = 0.03  # of all shares are traded there
 TAPE_PART = 0.045  # of the day's shares that the beta quotes count
 SETTLED = 17 * 60 + 30  # the minute of the New York day when the day's bar is there
@@ -110,6 +111,8 @@ class Tiingo:
             ("/tiingo/utilities/search", self._search),
             ("/tiingo/utilities/search/{query}", self._search),
             ("/tiingo/news", self._stories),
+            ("/tiingo/news/bulk_download", self._bulk),
+            ("/tiingo/news/bulk_download/{id}", self._bulk),
         )
         routes = []
         for path, answer in table:
@@ -151,8 +154,8 @@ class Tiingo:
 
     def _asked(self, request: Request) -> list[tuple[str, int]]:
         """Return what quotes are asked for, in an order of the vendor's own; unknown ones are dropped."""
-        text = request.path_params.get("ticker") or request.query_params.get("tickers", "")
-        named = {t.strip().upper() for t in text.split(",") if t.strip()} or set(self._by_ticker)
+        one = request.path_params.get("ticker")
+        named = {one.upper()} if one else set(_tickers(request)) or set(self._by_ticker)
         known = [(ticker, i) for ticker, i in self._by_ticker.items() if ticker in named]
         return sorted(known, key=lambda pair: key(pair[0], "order"))
 
@@ -182,7 +185,7 @@ class Tiingo:
         today = market.times.locate(now)[0]
         first = _ordinal(request, "startDate", today)
         last = min(_ordinal(request, "endDate", today), today)
-        first = max(first, last - most)  # no more days than points
+        first = max(first, last - MINUTE_DAYS)
         candles = market.minutes(symbol, midnight(first), midnight(last + 1), now)
         if asked.get("afterHours", "false").lower() != "true":
             candles = _regular(candles, market)
@@ -375,14 +378,22 @@ class Tiingo:
     def _stories(self, request: Request) -> Any:
         if not _paid(request):
             raise Refused(403, "You do not have permission to access the News API")
-        asked, now = request.query_params, self._clock.ms()
-        tickers = [t.strip().upper() for t in asked.get("tickers", "").split(",") if t.strip()]
+        now = self._clock.ms()
+        tickers = _tickers(request)
         start = _ms(_day(request, "startDate", date(2015, 1, 1)))
         end = min(_ms(_day(request, "endDate", date(2099, 1, 1))) + DAY_MS, now + 1)
         limit, offset = min(_whole(request, "limit", 100), 1000), _whole(request, "offset", 0)
         symbols = [t.replace("-", ".") for t in tickers] if tickers else None
-        stories = self._news.stories(start, end, min(offset, 100_000) + limit, symbols)[offset:]
-        return [_story(story) for story in stories]
+        return [_story(s) for s in self._news.stories(start, end, limit, symbols, offset)]
+
+    def _bulk(self, _: Request) -> Any:
+        raise Refused(403, "You do not have permission to access the News API")
+
+
+def _tickers(request: Request) -> list[str]:
+    """Return the tickers in the query, with commas between them or each by itself, in capitals."""
+    text = ",".join(request.query_params.getlist("tickers"))
+    return [ticker.strip().upper() for ticker in text.split(",") if ticker.strip()]
 
 
 def _token(request: Request) -> str:

@@ -13,7 +13,7 @@ from actors.settings import Settings
 from sandbox import app
 from sandbox.clock import Clock
 from sandbox.days import Hours
-from tests.contract.doubles import MemoryTokens, Reversed
+from tests.contract.doubles import MemoryBooks, Reversed
 
 NOON = datetime(2026, 11, 24, 17, 0, tzinfo=UTC)  # a Tuesday; 12:00 in New York
 HOST = "http://127.0.0.1:8900"
@@ -38,7 +38,7 @@ class Still:
         given = {f"{name}_api_key": key, f"{name}_base_url": f"{HOST}/{name}"}
         settings = Settings(volaris_home=home, volaris_limit={name: "6000/min"}, **given)
         tools = Tools(
-            MemoryTokens(), Reversed, self.transport, now=lambda: self.at, sleep=asyncio.sleep
+            MemoryBooks(), Reversed, self.transport, now=lambda: self.at, sleep=asyncio.sleep
         )
         made = kind.of(settings, tools)
         assert made is not None

@@ -138,6 +138,9 @@ async def test_candles_are_for_those_who_pay(
     market = MARKET.minutes("AAPL", start * 1000, end * 1000 + 1, NOON_MS)
     assert candles["c"] == market.close.tolist()
     assert candles["v"] == market.volume.tolist()
+    since = NOON_MS // 1000 - 31 * 86400
+    all_there_is = {"from": "0", "to": "4102444800"}
+    assert (await told(rich, "/stock/candle", **(query | all_there_is)))["t"][0] >= since
     for nothing in ({"symbol": "NOPE"}, {"from": str(end), "to": str(start)}):
         assert await told(rich, "/stock/candle", **(query | nothing)) == {"s": "no_data"}
     bad = await rich.get(f"{API}/stock/candle", params=query | {"resolution": "2"})
@@ -222,6 +225,7 @@ async def test_earnings_are_known_when_they_are_out(client: httpx.AsyncClient) -
         assert row["hour"] in {"bmo", "amc"}
     past = await told(client, "/stock/earnings", symbol="AAPL")
     assert len(past) == 4
+    assert await told(client, "/stock/earnings", symbol="AAPL", limit="2") == past[:2]
     for row in past:
         assert row["surprise"] == pytest.approx(row["actual"] - row["estimate"], abs=1e-3)
 
@@ -254,7 +258,10 @@ async def test_the_status_of_the_market(
     }
 
 
-async def test_search_and_symbols(client: httpx.AsyncClient) -> None:
+async def test_search_symbols_and_peers(client: httpx.AsyncClient) -> None:
+    peers = await told(client, "/stock/peers", symbol="AAPL")
+    assert peers[0] == "AAPL"
+    assert len(set(peers)) == 10
     found = await told(client, "/search", q="apple", exchange="US")
     assert found["count"] == len(found["result"]) > 0
     assert {"description", "displaySymbol", "symbol", "type"} == set(found["result"][0])
@@ -338,8 +345,15 @@ async def test_stories(finnhub: Finnhub) -> None:
     assert len(general) == 5
 
 
-async def test_the_calendar_of_earnings(finnhub: Finnhub, paid: Finnhub) -> None:
+async def test_the_calendar_of_earnings(
+    finnhub: Finnhub, paid: Finnhub, client: httpx.AsyncClient
+) -> None:
     month = await finnhub.earnings(TODAY, TODAY + timedelta(days=29), soon())
+    at_once = {"from": TODAY.isoformat(), "to": (TODAY + timedelta(days=29)).isoformat()}
+    rows = (await told(client, "/calendar/earnings", **at_once))["earningsCalendar"]
+    assert {(r.symbol, r.day.isoformat()) for r in month} == {
+        (r["symbol"], r["date"]) for r in rows
+    }
     assert len(month) == pytest.approx(len(STOCKS) * 30 / 91, rel=0.25)
     assert [row.day for row in month] == sorted(row.day for row in month)
     assert all(TODAY <= row.day <= TODAY + timedelta(days=29) for row in month)

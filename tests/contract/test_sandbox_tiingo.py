@@ -98,6 +98,7 @@ async def test_without_its_slash_a_path_is_redirected(client: httpx.AsyncClient)
         ("/iex/AAPL/prices", {"resampleFreq": "daily"}, 400),
         ("/tiingo/utilities/search", {}, 400),
         ("/tiingo/news", {}, 403),
+        ("/tiingo/news/bulk_download", {}, 403),
         ("/tiingo/fundamentals/SPY/daily", {}, 404),
         ("/tiingo/fundamentals/NVR/daily", {}, 400),
     ],
@@ -208,6 +209,12 @@ async def test_news_has_the_recorded_names(rich: httpx.AsyncClient) -> None:
     assert set(first) == set(recorded[0]) - {"sourceDate"}  # gone since it was recorded
     assert {"aapl", "brk-b"} & set(first["tickers"])
     assert await told(rich, "/tiingo/news", tickers="aapl,brk-b", limit="1", offset="1") == [second]
+    listed = [
+        ("tickers", "aapl"),
+        ("tickers", "brk-b"),
+        ("limit", "2"),
+    ]  # as its own client sends it
+    assert (await rich.get("/tiingo/tiingo/news", params=listed)).json() == [first, second]
     one = {"startDate": "2026-11-20", "endDate": "2026-11-20"}
     for story in await told(rich, "/tiingo/news", **one):
         assert story["publishedDate"].startswith("2026-11-20T")
@@ -266,7 +273,7 @@ async def test_weeks_and_months_are_made_of_days(client: httpx.AsyncClient) -> N
 
 
 async def test_minutes_are_the_newest_two_thousand(client: httpx.AsyncClient) -> None:
-    query = {"startDate": "2026-10-01", "resampleFreq": "1min"}
+    query = {"startDate": "1990-01-01", "resampleFreq": "1min"}
     rows = await told(client, "/iex/AAPL/prices", **query)
     assert len(rows) == 2000
     assert set(rows[0]) == {"date", "open", "high", "low", "close"}  # no volume unless it is named
