@@ -33,6 +33,7 @@ MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 DELAY_MS = 15 * MINUTE_MS
 YEARS = {Plan.FREE: 2, Plan.STARTER: 5, Plan.FULL: 23}
 MOST, USUAL = 50_000, 5_000
+LAST_DAY = date(2099, 12, 31)  # later ones are taken for it
 FIRST_DAY = date(2003, 9, 10).toordinal() - 1  # the vendor's own first one
 
 _INTRADAY = {"minute": MINUTE_MS, "hour": HOUR_MS}
@@ -201,9 +202,9 @@ def _read(request: Request, market: Market, plan: Plan, now: int) -> _Range:
 
 def _moment(text: str, name: str, *, end: bool = False) -> int:
     if text.isascii() and text.isdigit() and len(text) > 8:
-        return min(int(text), 4_102_444_800_000)
+        return min(int(text), midnight(LAST_DAY.toordinal()))
     try:
-        day = date.fromisoformat(text).toordinal() - 1
+        day = min(date.fromisoformat(text), LAST_DAY).toordinal() - 1
     except ValueError:
         why = f"Could not parse the time parameter: '{name}'."
         raise Refused(400, f"{why} Use YYYY-MM-DD or Unix MS Timestamps") from None

@@ -1,15 +1,18 @@
 """The sandbox as Polygon: through the real adapter, and asked as the vendor's official client asks."""
 
+import asyncio
 import json
 import os
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from actors.domain import calendar
 from actors.domain.models import Ranking, Timeframe
@@ -141,17 +144,17 @@ async def test_quotes_of_everything_are_the_markets(vendor, market):
     assert batch.failed == ()
     truth = market.quotes(NOW)
     assert [quote.symbol for quote in batch.quotes] == SYMBOLS
-    for quote in batch.quotes:
-        i = market.index[quote.symbol]
-        assert (quote.last, quote.bid, quote.ask) == (truth.last[i], truth.bid[i], truth.ask[i])
-        assert (quote.bid_size, quote.ask_size) == (truth.bid_size[i], truth.ask_size[i])
-        assert (quote.open, quote.high, quote.low) == (truth.open[i], truth.high[i], truth.low[i])
-        assert (quote.close, quote.volume) == (truth.last[i], truth.volume[i])
-        assert quote.previous_close == truth.previous_close[i]
-        assert quote.at.timestamp() * 1000 == truth.at
+    for told in batch.quotes:
+        i = market.index[told.symbol]
+        assert (told.last, told.bid, told.ask) == (truth.last[i], truth.bid[i], truth.ask[i])
+        assert (told.bid_size, told.ask_size) == (truth.bid_size[i], truth.ask_size[i])
+        assert (told.open, told.high, told.low) == (truth.open[i], truth.high[i], truth.low[i])
+        assert (told.close, told.volume) == (truth.last[i], truth.volume[i])
+        assert told.previous_close == truth.previous_close[i]
+        assert told.at.timestamp() * 1000 == truth.at
         percent = (truth.last[i] / truth.previous_close[i] - 1) * 100
-        assert quote.change_percent == pytest.approx(percent, abs=1e-3)
-        assert not quote.delayed
+        assert told.change_percent == pytest.approx(percent, abs=1e-3)
+        assert not told.delayed
 
 
 async def test_the_last_minute_of_everything_is_the_markets(client, market):
@@ -612,6 +615,63 @@ async def test_the_index_has_options_and_the_index_alone(client):
     assert roots <= {"SPX", "SPXW"}
     assert body["results"][0]["details"]["exercise_style"] == "european"
     assert body["results"][0]["underlying_asset"]["ticker"] == "I:SPX"
+
+
+ODDITIES = """
+0 -1 1 7 1e999 nan 9999-12-31 0001-01-01 2026-11-24 2023-01-01 1795539600000 O: I:SPX $SPX Ⅷ AAPL
+99999999999999999999999 O:AAPL261218C00270000 %00 asc desc day minute year week call true YXA9MQ
+a,b,,c 2026-11-24T10:00:00Z 9999-12-31T23:59:59-12:00 0001-01-01T00:00:00+12:00
+"""
+PARAMETERS = """
+limit sort order cursor ticker ticker.any_of ticker.gte type search tickers strike_price.gte apiKey
+expiration_date.lte contract_type adjusted cik underlying_ticker published_utc published_utc.lt
+ex_dividend_date.gt
+"""
+ODD = st.text(max_size=5) | st.sampled_from(ODDITIES.split())
+NAMES = st.sampled_from(PARAMETERS.split())
+PATHS = st.sampled_from(
+    [
+        f"{STOCKS}/tickers",
+        f"{STOCKS}/tickers/{{}}",
+        f"{STOCKS}/{{}}",
+        "/v3/snapshot",
+        "/v3/snapshot/options/{}",
+        "/v3/snapshot/options/{}/{}",
+        "/v2/aggs/ticker/{}/range/{}/{}/{}/{}",
+        "/v2/aggs/ticker/AAPL/range/7/{}/{}/{}",
+        "/v2/aggs/ticker/AAPL/range/1/day/{}/{}",
+        "/v2/aggs/ticker/{}/prev",
+        "/v2/aggs/grouped/locale/us/market/stocks/{}",
+        "/v3/reference/tickers",
+        "/v3/reference/tickers/{}",
+        "/v3/reference/options/contracts",
+        "/v3/reference/options/contracts/{}",
+        "/v3/reference/dividends",
+        "/v2/reference/news",
+    ]
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    path=PATHS,
+    parts=st.lists(ODD, min_size=5, max_size=5),
+    params=st.dictionaries(NAMES, ODD, max_size=4),
+    key=st.sampled_from(["free", "starter", "paid"]),
+)
+def test_no_question_breaks_the_door(door, path, parts, params, key):
+    async def ask():
+        url = path.format(*(quote(part, safe="") for part in parts))
+        headers = {"Authorization": f"Bearer {key}"}
+        transport = httpx.ASGITransport(door)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers) as http:
+            return await http.get(url, params=params)
+
+    answer = asyncio.run(ask())
+    assert answer.status_code in {200, 400, 403, 404}
+    assert answer.content
 
 
 # Shapes
