@@ -71,20 +71,13 @@ def command(tree, *args):
 
 
 def newest(tree):
-    found = tree.get("/api/v1/backfills")
-    return found.json()["backfills"][0] if found.status_code == 200 else None
+    found = tree.get("/api/v1/backfills").json().get("backfills")
+    return found[0] if found else None
 
 
 def test_a_command_outlives_the_sigkill_of_the_ingestor_and_the_rows_are_exact(tree):
     running = command(tree, *SYMBOLS, "NOSUCH", "--from", str(FIRST), "--to", str(LAST))
-    told = until(
-        lambda: (
-            (found := tree.get("/api/v1/backfills").json()["backfills"])
-            and found[0]["requests"] >= 1
-            and found[0]
-        ),
-        every=0.02,
-    )
+    told = until(lambda: (one := newest(tree)) and one["requests"] >= 1 and one, every=0.02)
     os.kill(tree.pids()[VICTIM], signal.SIGKILL)
     said, _ = running.communicate(timeout=120)
     assert running.returncode == 0, said
