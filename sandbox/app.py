@@ -18,6 +18,7 @@ from sandbox.alpaca import Alpaca
 from sandbox.clock import Clock
 from sandbox.console import Console
 from sandbox.control import Control
+from sandbox.databento import Databento
 from sandbox.days import Hours
 from sandbox.faults import Fault, Faults
 from sandbox.finnhub import Finnhub
@@ -35,6 +36,7 @@ DOORS = (
     Alpaca,
     Polygon,
     Finnhub,
+    Databento,
 )  # a vendor each: name, routes, words for an error status
 
 
