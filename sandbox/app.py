@@ -18,6 +18,7 @@ from sandbox.alpaca import Alpaca
 from sandbox.clock import Clock
 from sandbox.console import Console
 from sandbox.control import Control
+from sandbox.databento import Databento
 from sandbox.days import Hours
 from sandbox.faults import Fault, Faults
 from sandbox.finnhub import Finnhub
@@ -30,7 +31,7 @@ from sandbox.tiingo import Tiingo
 
 UNUSABLE = 78  # EX_CONFIG
 # A vendor each: its name, its routes, and its words for an error status.
-DOORS = (Schwab, Tiingo, Alpaca, Polygon, Finnhub)
+DOORS = (Schwab, Tiingo, Alpaca, Polygon, Finnhub, Databento)
 
 
 class Unservable(Exception):

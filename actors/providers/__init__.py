@@ -13,4 +13,5 @@ PROVIDERS: Final = {
     "alpaca": "actors.providers.alpaca:Alpaca",
     "polygon": "actors.providers.polygon:Polygon",
     "finnhub": "actors.providers.finnhub:Finnhub",
+    "databento": "actors.providers.databento:Databento",
 }
