@@ -30,7 +30,7 @@ PLANS: dict[str, tuple[tuple[str, str], ...]] = {
     "alpaca": (("paid", "10000/min"), ("", "200/min")),
     "polygon": (("free", "5/min"), ("", "100/s")),
     "finnhub": (("paid", "300/min 30/s"), ("", "60/min 30/s")),
-    "databento": (("", "20/s"),),  # of metadata; of bars it would be 100/s
+    "databento": (("", "100/s"),),
 }
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 UNITS = {"": 1, "symbols": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
