@@ -178,6 +178,27 @@ def _history(where: Path, limit: int, *, as_json: bool) -> None:
 
 
 @app.command()
+def login(
+    vendor: Annotated[str, typer.Argument(help="The vendor; so far only schwab needs people.")],
+    browser: Annotated[bool, typer.Option(help="Open a browser here.")] = True,
+) -> None:
+    """Log in at a vendor in a browser; the running tree keeps the login (Schwab's lives 7 days)."""
+    from actors.login import LoginFailed, log_in
+
+    where = settings.read().volaris_home
+    api = home.read_run(where).get("api")
+    if not home.is_locked(where) or not api:
+        print(f"nothing is running in {where}; `volaris up` first", file=sys.stderr)
+        sys.exit(NOT_RUNNING)
+    try:
+        ends = asyncio.run(log_in(vendor, str(api), print, browser=browser))
+    except LoginFailed as e:
+        print(f"volaris: {e}", file=sys.stderr)
+        sys.exit(1)
+    print(f"logged in at {vendor} until {ends:%Y-%m-%d %H:%M} UTC")
+
+
+@app.command()
 def doctor() -> None:
     """Check what the tree needs of this machine: ports, memory, database, keys, clock."""
     from actors.doctor import examine

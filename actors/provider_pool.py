@@ -47,7 +47,7 @@ from actors.providers.desk import Desk
 from actors.providers.http import Tools
 from actors.providers.limits import ROOM, SWEEP, Ledger
 from actors.providers.shelf import AGES, Shelf
-from actors.providers.vendor import Kind, Provider
+from actors.providers.vendor import Kind, NeedsLogin, Provider
 from actors.settings import Settings
 from actors.vendor_books import DatabaseBooks
 
@@ -64,6 +64,7 @@ PATIENCE_FOR = {Kind.CHAIN: 12.0, Kind.BARS: 8.0}  # these take several requests
 TRIES = 4
 MALFORMED_TRIES = 2  # garbage may be a passing fault; twice the same is a changed format
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0  # seconds; the pause is drawn between 0 and this
+LOGIN_WITHIN = 20.0  # seconds for the token host
 OPINIONS = 2  # vendors that must say so, where there are as many, until a symbol is unknown
 FEW = 20  # symbols asked of a vendor that answers one a request
 MOST_PAGES = 200
@@ -265,8 +266,9 @@ class ProviderPool:
     async def profile(self, symbol: str, *, sweep: bool = False) -> Profile | None:
         """Return what the company is, at most a day old; None where there is no such symbol."""
 
-        def ask(desk: Desk, by: float) -> Awaitable[Profile | None]:
-            return desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
+        async def ask(desk: Desk, by: float) -> Profile | None:
+            await _claim(desk, (symbol,))
+            return await desk.ask(Kind.PROFILE, lambda vendor: vendor.profile(symbol, by))
 
         return await self._once(
             Kind.PROFILE,
@@ -333,6 +335,35 @@ class ProviderPool:
             self._desks[name].status() if name in self._desks else _unconfigured(name)
             for name in PROVIDERS
         )
+
+    # --- logins of people
+
+    async def login(self, vendor: str) -> tuple[str, str]:
+        """Return (the address at which a person logs in, the one the browser is sent back to)."""
+        provider = self._with_login(vendor).provider
+        assert isinstance(provider, NeedsLogin)
+        return provider.authorize_url(), provider.redirect_uri
+
+    async def log_in(self, vendor: str, redirected_to: str) -> datetime:
+        """Begin a login with the address the browser was sent back to; return when it ends.
+
+        `ValueError` for an address that is none of a login begun here, else a `ProviderError`.
+        """
+        desk = self._with_login(vendor)
+        assert isinstance(desk.provider, NeedsLogin)
+        ends = await desk.provider.log_in(redirected_to, self._clock() + LOGIN_WITHIN)
+        desk.logged_in()
+        return ends
+
+    def _with_login(self, vendor: str) -> Desk:
+        desk = self._desks.get(vendor)
+        if desk is None or not isinstance(desk.provider, NeedsLogin):
+            known = [n for n, d in self._desks.items() if isinstance(d.provider, NeedsLogin)]
+            whom = (
+                f"people log in at {', '.join(known)} only" if known else "no vendor needs a login"
+            )
+            raise Unsupported(vendor, whom)
+        return desk
 
     # --- once for all
 
@@ -490,9 +521,7 @@ class ProviderPool:
         by: float,
         token: str | None,
     ) -> BarPage:
-        allowed = await desk.provider.limiter.claim(symbols)
-        if len(allowed) < len(symbols):
-            raise Spent(desk.name, USED_UP, USED_UP_FOR)
+        await _claim(desk, symbols)
         return await desk.ask(
             Kind.BARS, lambda vendor: vendor.bars(symbols, timeframe, start, end, by, token)
         )
@@ -609,6 +638,12 @@ class _Sheet:
                 if symbol not in self._unknown
             ),
         )
+
+
+async def _claim(desk: Desk, symbols: tuple[str, ...]) -> None:
+    """Take the symbols into what the vendor's plan counts; `Spent` where they do not all fit."""
+    if len(await desk.provider.limiter.claim(symbols)) < len(symbols):
+        raise Spent(desk.name, USED_UP, USED_UP_FOR)
 
 
 def _class(name: str) -> type[Provider]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from actors.client import DeadlineExceeded, Unreachable
-from actors.domain.errors import Unanswered, UnknownSymbol
+from actors.domain.errors import Unanswered, UnknownSymbol, VendorError
 
 log = logging.getLogger("volaris.api")
 
@@ -83,6 +83,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Unanswered)
     async def _unanswered(request: Request, e: Unanswered) -> JSONResponse:
         again = {"Retry-After": str(max(round(e.retry_after or 5), 1))}
+        return problem(request, 503, "Service Unavailable", str(e), again)
+
+    @app.exception_handler(VendorError)
+    async def _vendor(request: Request, e: VendorError) -> JSONResponse:
+        if not e.again:
+            return problem(request, 404, "Not Found", str(e))
+        again = {"Retry-After": str(max(round(e.retry_after or 10), 1))}
         return problem(request, 503, "Service Unavailable", str(e), again)
 
     @app.exception_handler(Exception)

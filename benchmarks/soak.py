@@ -267,12 +267,7 @@ class Soak:
                 child = self.tree.children()[victim]
                 goal = (child["soft_mb"] + child["hard_mb"]) / 2
                 how = (blows.leak, int(goal - child["memory_mb"]), self.rng.uniform(3, 10))
-        # Connected for one blow only: a driver does not outlive its head.
-        wire = blows.Ray(self.tree)
-        try:
-            wire.blow(victim, *how)
-        finally:
-            wire.close()
+        blows.apart(self.tree, victim, *how)
 
     def recovery(self, victim, way):
         """Return the condition that the victim was replaced and everything is up."""
@@ -444,7 +439,9 @@ def slope(lives, seed=0):
     mean to the next one's within the same life: levels drop out, noise within a minute is averaged, one step
     is one datum, while a leak shows in every one.  The slope is all growth over all cycles between.  What
     noise adds the next growth takes back, so the interval is the percentile moving-block bootstrap: runs of
-    three growths of one life, drawn with replacement.
+    three growths of one life, drawn with replacement.  On simulated memory without a leak it held 0 in 99 of
+    100 runs of lasting noise, but in 87 of 100 where memory was a random walk in three lives of 8 minutes:
+    there it is narrower than its name.
     """
     chains = [growths for points in lives if len(growths := growths_of(points))]
     if not chains:
@@ -511,7 +508,9 @@ def report(soak, closed, rows, options, picture):
         if found.low is not None:
             interval = f"{found.low:+.2f} … {found.high:+.2f}{'' if found.flat else ' !'}"
         print(f"{role:18}{n:8}{lives:6}{median:10.1f}{value:>21}{interval:>22}{found.growths:9}")
-    print("(! = 0 is not within; of twenty intervals one would miss it by chance)\n")
+    print(
+        "(! = 0 is not within; by chance one of twenty misses it, or more where memory wanders)\n"
+    )
 
     print(f"{'blows':18}{'times':>8}{'median s':>10}{'max s':>8}  until all was up; ways")
     for victim in (*CHILDREN, "supervisor", "sandbox", "postgresql", "raylet", "gcs_server"):
@@ -617,7 +616,7 @@ def main():
         # What takes hours is to happen within minutes.
         VOLARIS_YOUNG_SECONDS="1",
         VOLARIS_STABLE_SECONDS="1",
-        SCHWAB_PER_MINUTE="10000",
+        VOLARIS_LIMIT__SCHWAB="10000/min",
     )
     try:
         soak = Soak(tree.start(), options.seed, options.minutes)

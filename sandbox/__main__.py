@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             at=at,
             speed=asked.speed,
             hours=Hours(asked.hours),
+            enforced=asked.enforced,
         )
     except (Unservable, Unusable) as error:
         print(f"sandbox: {error}", file=sys.stderr)
@@ -57,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--at", metavar="ISO", help="start the clock there, with a time zone")
     parser.add_argument("--speed", type=float, default=1.0, help="how fast the clock runs")
+    parser.add_argument(
+        "--no-limits",
+        dest="enforced",
+        action="store_false",
+        help="count what the vendors' plans allow without refusing anything",
+    )
     parser.add_argument("--hours", choices=[h.value for h in Hours], default=Hours.ALWAYS.value)
     return parser
 

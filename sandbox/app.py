@@ -18,14 +18,20 @@ from sandbox.alpaca import Alpaca
 from sandbox.clock import Clock
 from sandbox.console import Console
 from sandbox.control import Control
+from sandbox.databento import Databento
 from sandbox.days import Hours
 from sandbox.faults import Fault, Faults
+from sandbox.finnhub import Finnhub
 from sandbox.gate import Gate, Requests
 from sandbox.market import Market
+from sandbox.meters import Meters
+from sandbox.polygon import Polygon
 from sandbox.schwab import Schwab
+from sandbox.tiingo import Tiingo
 
 UNUSABLE = 78  # EX_CONFIG
-DOORS = (Schwab, Alpaca)  # a vendor each: its name, its routes, and its words for an error status
+# A vendor each: its name, its routes, and its words for an error status.
+DOORS = (Schwab, Tiingo, Alpaca, Polygon, Finnhub, Databento)
 
 
 class Unservable(Exception):
@@ -37,17 +43,18 @@ def build(
     faults: Sequence[Fault] = (),
     clock: Clock | None = None,
     hours: Hours = Hours.ALWAYS,
+    meters: Meters | None = None,
 ) -> ASGIApp:
-    """Return the sandbox as one ASGI application."""
-    clock = clock or Clock()
+    """Return the sandbox as one ASGI application; its vendors' limits are counted, not enforced."""
+    clock, meters = clock or Clock(), meters or Meters(enforced=False)
     market, rules, requests = Market(seed, hours), Faults(seed, faults), Requests(clock.now)
-    control = Control(market, clock, rules, requests)
+    control = Control(market, clock, rules, requests, meters)
     console = Console(market, clock, rules, requests, control)
     doors = [door(market, clock) for door in DOORS]
     market.year(market.quotes(clock.ms()).moment.day)  # warm before the first request
     routes = [*console.routes(), *control.routes(), *(door.routes() for door in doors)]
     site = Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _nowhere})
-    return Gate(site, rules, requests, {door.name: door.error_answer for door in doors})
+    return Gate(site, rules, requests, meters, {door.name: door.error_answer for door in doors})
 
 
 async def _nowhere(_: Request, error: Exception) -> Response:
@@ -65,11 +72,12 @@ def serve(
     at: datetime | None = None,
     speed: float = 1.0,
     hours: Hours = Hours.ALWAYS,
+    enforced: bool = True,
 ) -> None:
     """Serve the sandbox until a signal ends it; print where, once it listens."""
     listener = _listener(host, port)
     logging.getLogger("uvicorn.error").addFilter(_expected)
-    app = build(seed, faults, Clock(at, speed), hours)
+    app = build(seed, faults, Clock(at, speed), hours, Meters(enforced=enforced))
     config = uvicorn.Config(
         app,
         http="h11",

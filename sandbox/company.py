@@ -180,6 +180,16 @@ def payout(listing: Listing, today: date) -> Payout:
     )
 
 
+def dividends(listing: Listing, first: date, last: date) -> Iterator[tuple[date, float]]:
+    """Return the ex-dates within [first, last] and what is paid a share, oldest first."""
+    each = round(payout(listing, last).yearly / 4, 4)
+    if not each:
+        return
+    for n in range(_quarter(listing, first) - 1, _quarter(listing, last) + 1):
+        if first <= (day := _ex(listing, n)) <= last:
+            yield day, each
+
+
 def reports(listing: Listing, first: date, last: date, now: datetime) -> Iterator[Report]:
     """Return a company's reports of the dates [first, last], oldest first, as known at `now`."""
     if listing.kind != "stock":
@@ -224,6 +234,7 @@ def _last(listing: Listing, today: date) -> int:
     return n if _day(listing, n) <= today else n - 1
 
 
+@lru_cache(maxsize=8192)
 def _day(listing: Listing, n: int, after: int = 0) -> date:
     """Return the first session on or after a day of a quarter."""
     ordinal = QUARTER * n - key(listing.symbol, "quarter") % QUARTER + after
@@ -247,6 +258,7 @@ def _trades(day: date) -> bool:
     return calendar.session(day) is not None
 
 
+@lru_cache(maxsize=8192)
 def _figures(listing: Listing, n: int) -> tuple[float, float]:
     """Return earnings a share and revenue of one quarter."""
     symbol = listing.symbol

@@ -16,6 +16,7 @@ from sandbox.days import NEW_YORK, Hours
 from sandbox.faults import Faults, Unusable, parsed
 from sandbox.gate import Requests
 from sandbox.market import Market
+from sandbox.meters import Meters
 from sandbox.options import Options
 
 MOST_BYTES = 100_000
@@ -32,9 +33,11 @@ class Unknown(Exception):
 class Control:
     """The routes under /control."""
 
-    def __init__(self, market: Market, clock: Clock, faults: Faults, requests: Requests) -> None:
+    def __init__(
+        self, market: Market, clock: Clock, faults: Faults, requests: Requests, meters: Meters
+    ) -> None:
         self._market, self._clock, self._options = market, clock, Options(market)
-        self._faults, self._requests = faults, requests
+        self._faults, self._requests, self._meters = faults, requests, meters
 
     def routes(self) -> list[Route]:
         """Return everything under /control."""
@@ -48,6 +51,8 @@ class Control:
             Route("/control/faults/{id:int}", guarded(self._remove_fault), methods=["DELETE"]),
             Route("/control/requests", guarded(self._requests_told), methods=["GET"]),
             Route("/control/requests/reset", guarded(self._reset_requests), methods=["POST"]),
+            Route("/control/limits", guarded(self._limits_told), methods=["GET"]),
+            Route("/control/limits", guarded(self._set_limits), methods=["POST"]),
             Route("/control/truth/{symbol}", guarded(self._truth), methods=["GET"]),
         ]
 
@@ -131,12 +136,25 @@ class Control:
     async def _requests_told(self, _: Request) -> Response:
         return JSONResponse(self._requests.told())
 
+    async def _limits_told(self, _: Request) -> Response:
+        return JSONResponse(self._meters.told())
+
+    async def _set_limits(self, request: Request) -> Response:
+        asked = await _object(request)
+        if unknown := set(asked) - {"vendor", "enforced", "limits"}:
+            why = "there is no such field"
+            raise Unusable(min(unknown), why, "send vendor, and enforced or limits")
+        self._meters.set(asked.get("vendor"), asked.get("enforced"), asked.get("limits"))
+        return await self._limits_told(request)
+
     async def _reset_requests(self, _: Request) -> Response:
         self._requests.reset()
         return JSONResponse(self._requests.told())
 
     async def _truth(self, request: Request) -> Response:
         symbol = request.path_params["symbol"].strip().upper().replace("/", ".")
+        if f"${symbol}" in self._market.index:  # an index may be named without its sign
+            symbol = f"${symbol}"
         if symbol not in self._market.index:
             raise Unknown(f"no symbol {symbol} trades here")
         now = self._clock.now()

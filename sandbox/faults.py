@@ -27,6 +27,9 @@ class Kind(StrEnum):
     CUT = "cut"  # the connection ends in the middle of the body
     THROTTLE = "throttle"  # 429
     NAN = "nan"  # -999.0, "NaN", null and missing keys strewn into the numbers
+    TYPES = "types"  # texts, lists and objects where numbers and texts were
+    TEXT = "text"  # status 200 with the body of an error, 429 or `status`
+    BIG = "big"  # a good answer, drowned in 20 MB
 
 
 class Unusable(Exception):

@@ -1,4 +1,4 @@
-"""The gate before every vendor: it counts what is asked, and does to an answer what a fault says.
+"""The gate before every vendor: it counts what is asked, keeps limits, and does what a fault says.
 
 It is raw ASGI, so that a cut is a cut connection and a hang is silence.
 """
@@ -15,9 +15,11 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.faults import VENDORS, Fault, Faults, Kind
+from sandbox.meters import Meters
 
 MOST_PATHS = 256  # counted by themselves for one vendor; the rest is counted together
 OTHER_PATHS = "(others)"
+BIG = 20_000_000  # bytes
 
 Headers = list[tuple[bytes, bytes]]
 # What a vendor says with an HTTP error status: the body, and its headers.
@@ -87,9 +89,11 @@ class Gate:
         app: ASGIApp,
         faults: Faults,
         requests: Requests,
+        meters: Meters,
         errors: Mapping[str, ErrorAnswer],
     ) -> None:
-        self._app, self._faults, self._requests, self._errors = app, faults, requests, errors
+        self._app, self._faults, self._requests = app, faults, requests
+        self._meters, self._errors = meters, errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or not."""
@@ -100,11 +104,19 @@ class Gate:
         path = f"/{rest}"
         self._requests.asked(vendor, path)
 
+        account, refused = self._meters.asked(vendor, scope)
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._requests.answered(vendor, message["status"])
+            else:
+                self._meters.sent(account, len(message.get("body", b"")))
             await send(message)
 
+        if refused:
+            body, headers = self._errors.get(vendor, _plain_error)(429)
+            await _answer(counted, 429, headers, body)
+            return
         delay, fault = self._faults.strike(vendor, path)
         if delay:
             self._requests.struck(vendor, Kind.LATENCY)
@@ -123,6 +135,9 @@ class Gate:
                 status = 429 if fault.kind is Kind.THROTTLE else fault.status or 500
                 body, headers = self._errors.get(vendor, _plain_error)(status)
                 await _answer(send, status, headers, body)
+            case Kind.TEXT:
+                body, headers = self._errors.get(vendor, _plain_error)(fault.status or 429)
+                await _answer(send, 200, headers, body)
             case Kind.HTML:
                 page, headers = self._page(scope["path"])
                 await _answer(send, fault.status or 200, headers, page)
@@ -132,8 +147,11 @@ class Gate:
                     await self._app(scope, _again(heard, receive), send)
             case _:
                 status, headers, body = await self._answered(scope, receive)
-                if fault.kind is Kind.NAN:
-                    await _answer(send, status, headers, self._strewn(scope["path"], body))
+                if fault.kind in {Kind.NAN, Kind.TYPES}:
+                    strew = _strew if fault.kind is Kind.NAN else _mistype
+                    await _answer(send, status, headers, self._strewn(scope["path"], body, strew))
+                elif fault.kind is Kind.BIG:
+                    await _answer(send, status, headers, b" " * BIG + body)
                 elif fault.kind is Kind.GARBAGE:
                     await _answer(send, status, headers, body[: len(body) * 3 // 5])
                 else:
@@ -163,15 +181,15 @@ class Gate:
         headers = [(b"content-type", b"text/html"), (b"server", b"AkamaiGHost")]
         return page.encode(), headers
 
-    def _strewn(self, path: str, body: bytes) -> bytes:
-        """Return a JSON answer with one number in four made unusable; tokens are left alone."""
+    def _strewn(self, path: str, body: bytes, strew: Callable[..., Any]) -> bytes:
+        """Return a JSON answer with some of its values made unusable; tokens are left alone."""
         if "/oauth/" in path:
             return body
         try:
             answer = json.loads(body)
         except ValueError:
             return body
-        return json.dumps(_strew(answer, self._faults.random), separators=(",", ":")).encode()
+        return json.dumps(strew(answer, self._faults.random), separators=(",", ":")).encode()
 
 
 def _strew(value: Any, chance: random.Random) -> Any:
@@ -187,6 +205,17 @@ def _strew(value: Any, chance: random.Random) -> Any:
         return strewn
     if isinstance(value, list):
         return [_strew(inner, chance) for inner in value]
+    return value
+
+
+def _mistype(value: Any, chance: random.Random) -> Any:
+    """Return the value with one part in four of another type."""
+    if chance.random() < 0.25:
+        return chance.choice(([], {}, "x", True, 1e308, -1, [value]))
+    if isinstance(value, dict):
+        return {name: _mistype(inner, chance) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_mistype(inner, chance) for inner in value]
     return value
 
 

@@ -139,6 +139,29 @@ class Market:
         candles = joined(parts)
         return candles.taken(slice(*np.searchsorted(candles.at, (start, end))))
 
+    def minute(self, at: int) -> Candles:
+        """Return every symbol's candle of the minute that the market shows at a time in ms."""
+        moment, rows = self.times.moment(at), self._tape.all
+        day, minute = moment.day, moment.minute
+        logs = self._tape.points(rows, day, minute, minute + 1)[:, 0, : moment.point % STEPS + 1]
+        before = minute * STEPS - 1
+        seen = _cents(logs + self._shifts.offsets(rows, day, before)[:, None]) / 100
+        ends = np.array([before, moment.point])
+        found = Candles(
+            np.full(len(rows), stamp(day, minute * STEPS), dtype=np.int64),
+            open=seen[:, 0],
+            high=seen.max(axis=1),
+            low=seen.min(axis=1),
+            close=seen[:, -1],
+            volume=np.diff(self._tape.cumulative(rows, day, ends), axis=1)[:, 0],
+        )
+        for i in self._shifts:
+            if self._shifts.on(i, day):
+                one = self._minutes_of(i, day, moment)
+                for name in ("open", "high", "low", "close"):
+                    getattr(found, name)[i] = getattr(one, name)[-1]
+        return found
+
     def days(self, symbol: str, first: date, last: date, now: int) -> Candles:
         """Return the daily candles of the dates first to last; today's is of the day so far."""
         i = self.index[symbol]

@@ -7,8 +7,10 @@ operations, and a story has the same number whenever and by whoever it is found.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sandbox.listing import DOW, key
 from sandbox.market import Market
@@ -122,61 +124,57 @@ class News:
         self._key = np.array([key(market.seed, "news")], dtype=np.uint64)
 
     def stories(
-        self, start: int, end: int, limit: int, symbols: Iterable[str] | None = None
+        self,
+        start: int,
+        end: int,
+        limit: int,
+        symbols: Iterable[str] | None = None,
+        skip: int = 0,
     ) -> list[Story]:
-        """Return the stories published in [start, end) ms, newest first, at most `limit`.
+        """Return the stories published in [start, end) ms, newest first: `limit` after `skip` of them.
 
         None for `symbols` means all; the caller sees to it that `end` is not in the future.
         """
         wanted = None
         if symbols is not None:
             wanted = np.array([self._place[s] for s in symbols if s in self._place], dtype=int)
-        found: list[Story] = []
-        for slot in self._slots(start, end, wanted):
-            if len(found) >= limit:
-                break
-            story = self._story(slot)
-            if start <= story.at < end:
-                found.append(story)
-        return found
+        found = self._found(start, end, wanted)
+        return [self._story(*row) for row in islice(found, skip, skip + limit)]
 
-    def _slots(self, start: int, end: int, wanted: Ints | None) -> Iterator[int]:
-        """Return the slots with a story about what is wanted, newest first."""
+    def _found(self, start: int, end: int, wanted: Ints | None) -> Iterator[tuple[int, ...]]:
+        """Return the stories that are wanted, newest first, as what `_story` makes one of."""
         first, last = max(start // SLOT, _OLDEST), (end - 1) // SLOT
         for top in range(last, first - 1, -_CHUNK):
             slots = np.arange(top, max(top - _CHUNK, first - 1), -1)
-            about, told = self._about(slots)
+            bits = self._bits(slots, 11)
+            at = slots * SLOT + (bits % np.uint64(SLOT // 1000)).astype(np.int64) * 1000
+            template = _picked(self._bits(slots, 9), len(_TEMPLATES))
+            lead, second = self._about(slots, template)
+            # By night there is half as much to tell.
+            hour = slots // 12 % 24
+            busy = np.where((hour >= 11) & (hour < 23), 0.95, 0.5)
+            told = (uniform(self._bits(slots, 3)) < busy) & (start <= at) & (at < end)
             if wanted is not None:
-                told &= np.isin(about, wanted).any(axis=1)
-            yield from slots[told].tolist()
+                told &= np.isin(lead, wanted) | np.isin(second, wanted)
+            columns = (slots, at, template, lead, second, bits)
+            yield from zip(*(column[told].tolist() for column in columns), strict=True)
 
-    def _about(self, slots: Ints) -> tuple[Ints, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-        """Return which listings the story of each slot is about (-1: no more), and if there is one."""
-        bits = [mixed(self._key + np.uint64(salt), slots) for salt in range(4)]
+    def _about(self, slots: Ints, template: Ints) -> tuple[Ints, Ints]:
+        """Return which two listings the story of each slot is about; the second is -1 for none."""
         count = len(self._symbols)
-        first = (bits[0] >> np.uint64(3)) % np.uint64(count)
-        famous = self._famous[((bits[0] >> np.uint64(20)) % np.uint64(len(self._famous))).tolist()]
-        lead = np.where(uniform(bits[1]) < 0.35, famous, first.astype(np.int64))
-        second = ((bits[2] >> np.uint64(3)) % np.uint64(count)).astype(np.int64)
+        bits = self._bits(slots, 0)
+        famous = self._famous[_picked(bits >> np.uint64(20), len(self._famous))]
+        lead = np.where(uniform(self._bits(slots, 1)) < 0.35, famous, _picked(bits, count))
+        second = _picked(self._bits(slots, 2), count)
         second = np.where(second == lead, (second + 1) % count, second)
-        pair = _PAIRED[self._template(slots)]
-        # By night there is half as much to tell.
-        hour = slots // 12 % 24
-        busy = np.where((hour >= 11) & (hour < 23), 0.95, 0.5)
-        told = uniform(bits[3]) < busy
-        return np.stack([lead, np.where(pair, second, -1)], axis=1), told
+        return lead, np.where(_PAIRED[template], second, -1)
 
-    def _template(self, slots: Ints) -> Ints:
-        bits = mixed(self._key + np.uint64(9), slots)
-        return ((bits >> np.uint64(5)) % np.uint64(len(_TEMPLATES))).astype(np.int64)
+    def _bits(self, slots: Ints, salt: int) -> NDArray[np.uint64]:
+        return mixed(self._key + np.uint64(salt), slots)
 
-    def _story(self, slot: int) -> Story:
-        one = np.array([slot])
-        about = self._about(one)[0][0].tolist()
-        symbols = tuple(self._symbols[i] for i in about if i >= 0)
-        headline, summary, sentiment, keywords = _TEMPLATES[int(self._template(one)[0])]
-        bits = int(mixed(self._key + np.uint64(11), one)[0])
-        at = slot * SLOT + bits % (SLOT // 1000) * 1000
+    def _story(self, slot: int, at: int, template: int, lead: int, second: int, bits: int) -> Story:
+        symbols = tuple(self._symbols[i] for i in (lead, second) if i >= 0)
+        headline, summary, sentiment, keywords = _TEMPLATES[template]
         names = [self._names[symbol] for symbol in symbols]
         number = _FIRST_ID + slot - _OLDEST
         publisher = _PUBLISHERS[bits >> 16 & 3]
@@ -198,6 +196,10 @@ class News:
             sentiment=sentiment,
             keywords=keywords,
         )
+
+
+def _picked(bits: NDArray[np.uint64], count: int) -> Ints:
+    return ((bits >> np.uint64(3)) % np.uint64(count)).astype(np.int64)
 
 
 _PAIRED = np.array(["{1}" in headline for headline, *_ in _TEMPLATES])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from actors.domain import calendar
 from sandbox import pricing
 from sandbox.company import payout, reports
-from sandbox.days import NEW_YORK
+from sandbox.days import NEW_YORK, midnight, stamp
 from sandbox.listing import Listing, fraction, key
 from sandbox.market import Market, Quotes
 from sandbox.paths import Floats, Ints, mixed, normal, uniform
@@ -30,11 +30,12 @@ Texts = NDArray[np.str_]
 RATE = 0.0425  # continuously compounded, of every tenor
 YEAR_MS = 365 * 86_400_000
 DAY_MS, POINT_MS = 86_400_000, 5_000
+OPENS = time(9, 30)
 INDEX = "$SPX"  # the one index with options: European, cash-settled, roots SPX (AM) and SPXW (PM)
 GIANTS = frozenset({INDEX, "SPY", "QQQ"})  # an expiration a day, and thousands of contracts
 PENNIES = frozenset({"SPY", "QQQ", "IWM"})  # quoted in pennies at any price
 BUSY_DOLLARS, WEEKLY_DOLLARS = 2.5e9, 2.5e8  # traded a day: many weeklies, some weeklies
-MOST_STRIKES = 500  # of one expiration, however far somebody moved the price
+MOST_STRIKES = 1000  # of one expiration, however far somebody moved the price
 KEPT = 4  # books; a large one is 6 MB
 
 
@@ -146,6 +147,7 @@ class Options:
     def __init__(self, market: Market) -> None:
         self._market = market
         self._books: OrderedDict[tuple[object, ...], Book] = OrderedDict()
+        # One entry a symbol at most: 45 MB if somebody asks for the options of them all.
         self._listed: dict[str, tuple[tuple[object, ...], _Listed]] = {}
 
     def book(self, symbol: str, at: int) -> Book | None:
@@ -166,8 +168,9 @@ class Options:
 
     def surface(self, symbol: str, at: int) -> Surface:
         """Return the truth behind a symbol's options."""
-        i = self._market.index[symbol]
-        return _surface(self._market.listings[i], self._market.seed, self._market.quotes(at).at)
+        moment = self._market.times.moment(at)
+        listing = self._market.listings[self._market.index[symbol]]
+        return _surface(listing, self._market.seed, stamp(moment.day, moment.point))
 
     def expirations(self, symbol: str, at: int) -> tuple[Expiration, ...]:
         """Return what has not settled at a time in ms."""
@@ -312,25 +315,19 @@ class Options:
         if kept and kept[0] == asked:
             return kept[1]
         today = date.fromordinal(day + 1)
-        # Up to a year back: a contract does not vanish because the price went away from it.
-        back = self._market.days(
-            listing.symbol, today - timedelta(days=364), today - timedelta(days=1), quotes.at
-        )
+        # A contract does not vanish because the price went away from it.
+        first = min((e.listed for e in expirations), default=today)
+        back = self._market.days(listing.symbol, first, today - timedelta(days=1), quotes.at)
         lows, highs = np.append(back.low, low), np.append(back.high, high)
         parts = []
         for n, expiration in enumerate(expirations):
-            since = max((today - expiration.listed).days, 0)
-            since = min(since * len(back.at) // 364, len(back.at)) + 1
-            strikes = _strikes(
-                listing,
-                float(lows[-since:].min()),
-                float(highs[-since:].max()),
-                (expiration.day - expiration.listed).days / 365,
-            )
+            since = np.searchsorted(back.at, midnight(expiration.listed.toordinal() - 1))
+            life = (expiration.day - expiration.listed).days / 365
+            strikes = _strikes(listing, float(lows[since:].min()), float(highs[since:].max()), life)
             if len(strikes) > MOST_STRIKES:
-                first = int(np.searchsorted(strikes, quotes.last[i])) - MOST_STRIKES // 2
-                first = min(max(first, 0), len(strikes) - MOST_STRIKES)
-                strikes = strikes[first : first + MOST_STRIKES]
+                at = int(np.searchsorted(strikes, quotes.last[i])) - MOST_STRIKES // 2
+                at = min(max(at, 0), len(strikes) - MOST_STRIKES)
+                strikes = strikes[at : at + MOST_STRIKES]
             parts.append((n, expiration, strikes))
         listed = _laid_out(parts)
         self._listed[listing.symbol] = (asked, listed)
@@ -386,61 +383,47 @@ def _expirations(listing: Listing, at: int) -> tuple[Expiration, ...]:
 @lru_cache(maxsize=1024)
 def _of_day(listing: Listing, today: date) -> tuple[Expiration, ...]:
     """Return what is listed on a day, by date and root."""
-    tier, symbol = _tier(listing), listing.symbol
-    found: dict[date, tuple[str, int]] = {}  # kind, and how many days before it was listed
+    tier, index = _tier(listing), listing.symbol == INDEX
+    root = "SPXW" if index else listing.symbol.replace(".", "")
+    found: dict[tuple[date, str], Expiration] = {}
 
-    def put(day: date, kind: str, life: int) -> None:
+    def put(day: date, kind: str, life: int, *, morning: bool = False) -> None:
         day = _session(day)
-        if today <= day < today + timedelta(days=life):
-            found.setdefault(day, (kind, life))
+        listed, known = day - timedelta(days=life), "SPX" if morning else root
+        if listed < today <= day:
+            settles = _moment(day, OPENS) if morning else _closing(day)
+            expiration = Expiration(day, settles, known, kind, morning, listed)
+            found.setdefault((day, known), expiration)
 
     for n in range(62):
         month = _month(today, n)
-        cycle = (month.month - key(symbol, "cycle") % 3) % 3 == 1
-        life = 100 if not cycle else 290
-        if tier:
-            life = max(life, 200 if tier == 1 else 290)
-        if month.month == 1:  # LEAPS
-            life = 800
-        elif tier > 1 and month.month in {6, 9, 12}:
-            life = 620
-        if tier == 3 and symbol == INDEX and month.month == 12:
-            life = 1830
-        put(_third_friday(month), "S", life)
-    if tier == 3:
-        for n in range(15):
-            month = _month(today, n + 1)
+        life = _monthly_life(listing, month.month)
+        put(_third_friday(month), "S", life, morning=index)
+        if index:
+            put(_third_friday(month), "W", min(life, 290))
+        if tier == 3 and n:
             quarter = month.month in {1, 4, 7, 10}
             put(month - timedelta(days=1), "Q" if quarter else "M", 400 if quarter else 110)
     friday = today + timedelta(days=(4 - today.weekday()) % 7)
     for n in range((0, 5, 7, 10)[tier]):
         put(friday + timedelta(days=7 * n), "W", (0, 36, 50, 71)[tier])
-    if tier == 3:
-        for n in range(15):
-            if (today + timedelta(days=n)).weekday() < 4:
-                put(today + timedelta(days=n), "W", 15)
-    rows = []
-    for day, (kind, life) in sorted(found.items()):
-        listed = day - timedelta(days=life)
-        if symbol != INDEX:
-            root = symbol.replace(".", "")
-            rows.append(Expiration(day, _closing(day), root, kind, morning=False, listed=listed))
-            continue
-        if kind == "S":
-            opening = _moment(day, time(9, 30))
-            rows.append(Expiration(day, opening, "SPX", kind, morning=True, listed=listed))
-        if kind != "S" or life < 800:
-            rows.append(
-                Expiration(
-                    day,
-                    _closing(day),
-                    "SPXW",
-                    "W" if kind == "S" else kind,
-                    morning=False,
-                    listed=listed,
-                )
-            )
-    return tuple(rows)
+    for n in range(15 if tier == 3 else 0):
+        if (day := today + timedelta(days=n)).weekday() < 4 and _trades(day):
+            put(day, "W", 15)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _monthly_life(listing: Listing, month: int) -> int:
+    """Return how many days before its end a third Friday's expiration is listed."""
+    tier = _tier(listing)
+    if listing.symbol == INDEX and month == 12:
+        return 1830
+    if month == 1:  # LEAPS
+        return 800
+    if tier > 1:
+        return 620 if month in {6, 9, 12} else 290
+    in_cycle = (month - key(listing.symbol, "cycle") % 3) % 3 == 1
+    return 290 if in_cycle else 200 if tier else 100
 
 
 def _month(day: date, n: int) -> date:
@@ -478,35 +461,44 @@ def _moment(day: date, at: time) -> int:
 def _strikes(listing: Listing, low: float, high: float, life: float) -> Floats:
     """Return the strikes of an expiration of `life` years, in which its underlying was from low to high.
 
-    The grid depends on the strike alone, so that a moving price adds strikes and takes none away.
+    A strike lies on the grid or it does not, whatever the price, so that a moving price adds strikes and
+    takes none away.
     """
     tier, spread = _tier(listing), listing.volatility * math.sqrt(life)
     bottom = low * math.exp(-min(0.10 + 2.2 * spread, 1.1))
     top = high * math.exp(min(0.06 + 1.6 * spread, 0.8))
-    inner = (
-        low * math.exp(-min(0.05 + 1.2 * spread, 0.3)),
-        high * math.exp(min(0.04 + spread, 0.25)),
+    near = low * math.exp(-min(0.05 + 1.2 * spread, 0.3))
+    far = high * math.exp(min(0.04 + spread, 0.25))
+    times = 1
+    if life > (0.2 if listing.symbol == INDEX else (0.3, 0.3, 1.0, 0.7)[tier]):
+        # What is listed for long has fewer.
+        times = 5 if tier == 3 else 2
+    outer = times * (5 if tier == 3 else 2)
+    grid = _GRIDS["index" if listing.symbol == INDEX else tier]
+    return np.unique(
+        np.concatenate((_on(grid, near, far, times), _on(grid, bottom, top, outer))).round(3)
     )
-    step = _step(high, tier, far=life > (0.3, 0.3, 1.0, 0.7)[tier])
-    if listing.symbol == INDEX:
-        step = 5.0 if life < 0.3 else 25.0
-    outer = step * (5 if tier == 3 else 2)
-    fine = np.arange(math.ceil(inner[0] / step), math.floor(inner[1] / step) + 1) * step
-    coarse = np.arange(math.ceil(bottom / outer), math.floor(top / outer) + 1) * outer
-    strikes = np.unique(np.concatenate((fine, coarse)).round(3))
-    return np.asarray(strikes[strikes > 0])
 
 
-def _step(price: float, tier: int, *, far: bool) -> float:
-    """Return the distance of strikes near the money; what is listed for long has fewer."""
-    if tier == 3:
-        return 5.0 if far else 1.0
-    table = (
-        ((12, 0.5), (60, 1.0), (130, 2.5), (400, 5.0), (1200, 10.0)),
-        ((25, 0.5), (100, 1.0), (220, 2.5), (600, 5.0), (2000, 10.0)),
-    )[tier == 2]
-    step = next((step for below, step in table if price < below), 50.0 if price < 5000 else 100.0)
-    return step * 2 if far else step
+# Up to which strike they are how far apart near the money.
+_GRIDS: dict[str | int, tuple[tuple[float, float], ...]] = {
+    0: ((12, 0.5), (60, 1), (130, 2.5), (400, 5), (1200, 10), (5000, 50), (math.inf, 100)),
+    1: ((12, 0.5), (60, 1), (130, 2.5), (400, 5), (1200, 10), (5000, 50), (math.inf, 100)),
+    2: ((25, 0.5), (100, 1), (220, 2.5), (600, 5), (2000, 10), (math.inf, 50)),
+    3: ((math.inf, 1),),
+    "index": ((math.inf, 5),),
+}
+
+
+def _on(grid: Iterable[tuple[float, float]], low: float, high: float, times: int) -> Floats:
+    """Return the strikes of a grid from low to high, only every so manieth."""
+    parts, start = [], 0.0
+    for end, step in grid:
+        first, last = max(low, start, step * times), min(high, end)
+        wide = step * times
+        parts.append(np.arange(math.ceil(first / wide), math.floor(last / wide) + 1) * wide)
+        start = end
+    return np.concatenate(parts)
 
 
 # --- what it is worth --------------------------------------------------------------------------------
@@ -584,8 +576,8 @@ def _dividend_yield(listing: Listing, today: date) -> float:
 @lru_cache(maxsize=1024)
 def _reports(listing: Listing, today: date) -> tuple[int, ...]:
     """Return the ms of the reports of the three years to come."""
-    midnight = datetime.combine(today, time(), NEW_YORK)
-    found = reports(listing, today, today + timedelta(days=1100), midnight)
+    began = datetime.combine(today, time(), NEW_YORK)
+    found = reports(listing, today, today + timedelta(days=1100), began)
     return tuple(int(report.at.timestamp()) * 1000 for report in found)
 
 

@@ -4,7 +4,10 @@
 
     UnknownSymbol   no vendor knows it: asking again changes nothing
     Unanswered      nobody could tell right now: ask again
+    VendorError     a vendor that was asked directly could not; `providers.base` has its kinds
 """
+
+from typing import ClassVar
 
 
 class UnknownSymbol(Exception):
@@ -27,3 +30,10 @@ class Unanswered(Exception):
 
     def __str__(self) -> str:
         return f"{self.question} could not be had: {self.why}"
+
+
+class VendorError(Exception):
+    """A vendor could not give what was asked; the message never holds a credential."""
+
+    again: ClassVar[bool] = True  # whether asking again may bring an answer
+    retry_after: float | None = None  # seconds

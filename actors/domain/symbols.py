@@ -4,7 +4,7 @@ import re
 
 SHAPE = re.compile(r"[A-Z][A-Z0-9]{0,5}(\.[A-Z0-9]{1,4})?")
 SEPARATORS = {"schwab": "/", "tiingo": "-"}  # before the share class; the others write a dot
-INDICES = frozenset({"SPX", "DJI", "COMPX", "NDX", "RUT", "VIX"})  # Schwab writes a $ before these
+INDICES = frozenset({"SPX", "NDX", "RUT", "VIX"})  # Schwab writes a $ before these
 
 
 def normalise(text: str) -> str:

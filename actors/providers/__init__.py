@@ -11,5 +11,7 @@ PROVIDERS: Final = {
     "schwab": "actors.providers.schwab:Schwab",
     "tiingo": "actors.providers.tiingo:Tiingo",
     "alpaca": "actors.providers.alpaca:Alpaca",
+    "polygon": "actors.providers.polygon:Polygon",
     "finnhub": "actors.providers.finnhub:Finnhub",
+    "databento": "actors.providers.databento:Databento",
 }

@@ -17,8 +17,10 @@ owns it, so it is written, tested and tuned once.  Clocks are given to it.
 
 from typing import Protocol
 
+from actors.domain.errors import VendorError
 
-class ProviderError(Exception):
+
+class ProviderError(VendorError):
     """A vendor could not give what was asked; the message never holds a credential."""
 
     def __init__(self, vendor: str, why: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 FAILURES = 5  # in a row
+HANGING = 3  # failures that one counts for which kept somebody waiting
 RATE, LOOKED_AT, RECENT = 0.5, 10, 60.0  # half of the last ten, where they are of the last minute
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds until a probe
 PROBE_WITHIN = 60.0  # seconds; a probe that never reported back is given up
@@ -29,6 +30,7 @@ class Event(StrEnum):
     ASKED = "asked"  # a request is sent
     ANSWERED = "answered"
     FAILED = "failed"
+    HUNG = "hung"  # failed after a long wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,10 @@ def judge(breaker: Breaker, event: Event, now: float, luck: float) -> Breaker:
             if breaker.phase is Phase.OPEN:
                 return breaker
             return Breaker(recent=_seen(breaker, now, answered=True))
-        case Event.FAILED:
+        case Event.FAILED | Event.HUNG:
             failed = replace(
                 breaker,
-                failures=breaker.failures + 1,
+                failures=breaker.failures + (HANGING if event is Event.HUNG else 1),
                 recent=_seen(breaker, now, answered=False),
             )
             if breaker.phase is Phase.OPEN:

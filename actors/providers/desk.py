@@ -27,6 +27,7 @@ T = TypeVar("T")
 DENIED_FOR = 600.0  # seconds until a refused key is tried again
 LOGIN_FOR = 10.0  # seconds until the adapter looks again whether somebody has logged in
 NOT_SOLD_FOR = 21_600.0  # seconds until a plan is asked again whether it has this kind of data
+HANGS = 2.0  # seconds; who fails later than that costs people their patience
 LONG_WAIT = 5.0  # seconds for a turn; from there on the limit is what people wait for
 REMIND_BEFORE = timedelta(days=1)  # of the end of a login
 
@@ -84,14 +85,14 @@ class Desk:
 
     async def ask(self, kind: Kind, request: Callable[[Any], Awaitable[T]]) -> T:
         """Make one request of the vendor and note how it went."""
-        line = self._line(kind)
+        line, began = self._line(kind), self._clock()
         self._judge(line, Event.ASKED)
         try:
             answer = await request(self.provider)
         except ProviderError as e:
             self._errors += 1
             self._last_error = (str(e), self._now())
-            self._noted(line, kind, e)
+            self._noted(line, kind, e, self._clock() - began)
             raise
         self._last_answer_at = self._now()
         self.provider.limiter.gauge.note(self._clock(), failed=False)
@@ -99,7 +100,7 @@ class Desk:
         line.not_sold = None
         return answer
 
-    def _noted(self, line: Line, kind: Kind, error: ProviderError) -> None:
+    def _noted(self, line: Line, kind: Kind, error: ProviderError, seconds: float) -> None:
         # A spent limit is no failure, and "not in my shop" is an answer.
         if isinstance(error, Spent):
             self._untried(line)
@@ -122,7 +123,7 @@ class Desk:
                 self._bar(error)
             case _:
                 line.last = _bare(error)
-                self._judge(line, Event.FAILED)
+                self._judge(line, Event.HUNG if seconds >= HANGS else Event.FAILED)
 
     def _judge(self, line: Line, event: Event) -> None:
         luck = random.random()  # noqa: S311  (jitter, not a secret)
@@ -149,6 +150,10 @@ class Desk:
         elif line.trouble is not None:
             log.info("%s answers again for %s", self.name, kind)
         self._barred = line.trouble = None
+
+    def logged_in(self) -> None:
+        """Note that a person has logged in: the vendor may be asked again at once."""
+        self._barred = None
 
     def failed(self, kind: Kind, error: ProviderError) -> None:
         """Note that somebody had no answer of this kind."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,13 +23,17 @@ from actors.providers.base import (
     Unsupported,
 )
 from actors.providers.limits import Ledger, Limiter
+from actors.providers.values import plain
 
 LARGEST = 10_000_000  # bytes of one answer; vendors' gateways give up at the same size
 ATTEMPT = 10.0  # seconds for one request, so that a hanging vendor leaves time for another try
 LONGEST_RETRY_AFTER = 900.0
 EPOCH_SECONDS = 1e9  # a number of seconds above this is a moment, not a span
 LONGEST_TEXT = 2000  # bytes of an answer that may be a sentence
+LONGEST_WARNING = 500  # characters of a vendor's warning that are logged
 SHORTEST_SECRET = 6  # hiding a shorter one would blot out half of every message
+
+log = logging.getLogger("volaris.provider_pool")
 
 _GONE_WRONG = (httpx.HTTPError, httpx.InvalidURL, OSError)
 
@@ -105,8 +110,9 @@ class Wire:
         refusal: Refusal | None = None,
         amiss: Refusal | None = None,
         metered: bool = True,
+        text: bool = False,
     ) -> Any:
-        """Return the JSON of a 2xx answer; anything else is a `ProviderError`.
+        """Return the JSON of a 2xx answer, or with `text` its text; anything else is a `ProviderError`.
 
         `deadline` is a moment of the clock; `metered=False` is for requests outside the vendor's limit.
         """
@@ -114,7 +120,7 @@ class Wire:
             raise Unavailable(self.vendor, "there was no time left to ask")
         if not metered:
             reply = await self._send(method, path, deadline, params, headers, form)
-            return self._judge(reply, refusal, amiss)
+            return self._judge(reply, refusal, amiss, text=text)
         await self._limiter.slot(deadline)
         size, began = None, self._clock()
         try:
@@ -124,7 +130,7 @@ class Wire:
         finally:
             self._limiter.settle(size)
         try:
-            answer = self._judge(reply, refusal, amiss)
+            answer = self._judge(reply, refusal, amiss, text=text)
         except RateLimited as e:
             raise RateLimited(e.vendor, e.why, self._limiter.pause(e.retry_after)) from None
         except ProviderError:
@@ -155,6 +161,7 @@ class Wire:
                     method, path, params=params, headers=headers, data=form
                 ) as response,
             ):
+                self._heed(response.headers)
                 size, body = await _read(response)
                 return Reply(response.status_code, response.headers, body, size)
         except (TimeoutError, httpx.TimeoutException):
@@ -166,14 +173,27 @@ class Wire:
         # Raised out here, so that httpx's exception, which holds the request, is not its context.
         raise fault
 
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Log what a vendor warns of beside an answer."""
+        if warning := headers.get("x-warning"):
+            words = self._blot(warning.encode()).decode(errors="replace")
+            log.warning("%s warns: %s", self.vendor, plain(words, LONGEST_WARNING))
+
     def _judge(
-        self, reply: Reply, refusal: Refusal | None = None, amiss: Refusal | None = None
+        self,
+        reply: Reply,
+        refusal: Refusal | None = None,
+        amiss: Refusal | None = None,
+        *,
+        text: bool = False,
     ) -> Any:
-        """Return the JSON of a good answer, or raise what a bad one means."""
+        """Return the JSON (or text) of a good answer, or raise what a bad one means."""
         vendor, status, body = self.vendor, reply.status, reply.body
         if body is None:
             raise Malformed(vendor, f"the answer is larger than {LARGEST / 1e6:g} MB")
         good = httpx.codes.is_success(status)
+        if good and text:
+            return body.decode(errors="replace")
         is_json, content = _decode(body if good else self._blot(body))
         if good and amiss and (error := amiss(status, content if is_json else _text(body))):
             raise error
@@ -184,6 +204,8 @@ class Wire:
         if error := refusal and refusal(status, content):
             if isinstance(error, Unsupported):
                 error.by_plan = status in (402, 403)
+            if isinstance(error, Unavailable) and error.retry_after is None:
+                error.retry_after = self._retry_after(reply.headers)
             raise error
         raise self._refused(reply, is_json)
 

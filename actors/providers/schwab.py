@@ -58,10 +58,7 @@ SORTS = {
     Ranking.ACTIVE: "VOLUME",
 }
 SATURDAY = 5
-
-
-class TooBig(Unavailable):
-    """The gateway gave up on the size of its own answer; a smaller question is answered."""
+TOO_BIG = "its gateway gave up on an answer that is too big"
 
 
 class Schwab:
@@ -80,6 +77,7 @@ class Schwab:
         self.limiter = tools.limiter(VENDOR, limits)
         self._wire, self._now = Wire(VENDOR, account.base_url, self.limiter, tools), tools.now
         self.oauth = OAuth(self._wire, account, tools)
+        self.redirect_uri = account.redirect_uri
 
     @classmethod
     def of(cls, settings: Settings, tools: Tools) -> Self | None:
@@ -100,6 +98,14 @@ class Schwab:
     def login_expires_at(self) -> datetime | None:
         """Return when a person must log in again: 7 days after the last time."""
         return self.oauth.expires_at
+
+    def authorize_url(self) -> str:
+        """Return the address at which a person logs in."""
+        return self.oauth.authorize_url()
+
+    async def log_in(self, redirected_to: str, deadline: float) -> datetime:
+        """Begin a login with the address the browser was sent back to; return when it ends."""
+        return await self.oauth.log_in(redirected_to, deadline)
 
     async def open(self) -> None:
         """Take up the stored login."""
@@ -138,27 +144,33 @@ class Schwab:
         """Return the contracts that expire within [first, last]; a chain too big for one answer in windows."""
         from actors.providers.schwab_chain import joined, parse_chain
 
-        async def asked(since: date | None, until: date | None) -> "Chain":
-            body = await self._get("/chains", build_chain(symbol, since, until), deadline)
+        async def asked(since: date | None, until: date | None) -> "Chain | None":
+            try:
+                body = await self._get("/chains", build_chain(symbol, since, until), deadline)
+            except Unavailable as e:
+                if e.why == TOO_BIG:
+                    return None
+                raise
             return parse_chain(body, symbol, self._now())
 
         if symbol not in MANY_CONTRACTS:
-            try:
-                return await asked(first, last)
-            except TooBig:
-                pass
+            whole = await asked(first, last)
+            if whole is not None:
+                return whole
         days = await self._expirations(symbol, deadline)
         days = [day for day in days if (first or day) <= day <= (last or day)]
-        windows, chains = list(windows_of(days, WINDOW)), []
+        windows, chains = list(windows_of(days, WINDOW)) or [[]], []
         while windows:
             window = windows.pop(0)
-            try:
-                chains.append(await asked(window[0], window[-1]))
-            except TooBig:
-                if len(window) == 1:
-                    raise
+            since, until = (window[0], window[-1]) if window else (first, last)
+            part = await asked(since, until)
+            if part is not None:
+                chains.append(part)
+            elif len(window) > 1:
                 windows = [*windows_of(window, (len(window) + 1) // 2), *windows]
-        return joined(chains) if chains else await asked(first, last)
+            else:
+                raise Unavailable(VENDOR, TOO_BIG)
+        return joined(chains)
 
     async def movers(self, ranking: Ranking, deadline: float) -> Movers:
         """Return the ten members of the S&P 500 that moved or traded most."""
@@ -269,7 +281,7 @@ def refusal(status: int, body: Any) -> ProviderError | None:
     """Read Schwab's own words in an answer that is not 2xx; None leaves it to the status."""
     match body:
         case {"fault": {"detail": {"errorcode": "protocol.http.TooBigBody"}}}:
-            return TooBig(VENDOR, f"its gateway gave up on an answer that is too big ({status})")
+            return Unavailable(VENDOR, TOO_BIG)
         case {"errors": [{"detail": str(detail)}, *_]} if status == 400:
             return Unsupported(VENDOR, f"refused the request: {plain(detail, DETAIL_LENGTH)}")
     return None
@@ -454,7 +466,7 @@ def _mover(row: Any) -> Mover | None:
         last=last,
         change=change,
         # Told with four places: more than eight are noise of the multiplication.
-        change_percent=None if part is None else round(part * 100, 8),
+        change_percent=None if part is None else number(round(part * 100, 8)),
         volume=count(row.get("volume")),
         name=_name(row.get("description")),
     )

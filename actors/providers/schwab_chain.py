@@ -32,7 +32,7 @@ def parse_chain(body: Any, symbol: str, now: datetime) -> Chain:
     status = body.get("status")
     if status == "FAILED" and not told:
         raise Unsupported(VENDOR, "has no options on that symbol (FAILED)")
-    if status not in {"SUCCESS", "NO_DATA"} and not told:
+    if status not in ("SUCCESS", "NO_DATA") and not told:
         raise Malformed(VENDOR, "a chain that is neither SUCCESS, NO_DATA nor FAILED")
     named = [(known, contract) for contract in told if (known := _known(contract.get("symbol")))]
     if told and not named:

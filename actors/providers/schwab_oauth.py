@@ -9,13 +9,14 @@ Vendor reference: none is public; schwab-py 1.5 and Schwabdev 4.0 agree on what 
 import asyncio
 import base64
 import hashlib
+import hmac
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from actors.providers.base import (
     Denied,
@@ -31,7 +32,9 @@ from actors.providers.http import Tools, Wire
 
 VENDOR = "schwab"
 TOKEN_PATH = "/v1/oauth/token"  # noqa: S105  (a path)
-REMEDY = "set SCHWAB_REFRESH_TOKEN to that of a new login, and start again"
+AUTHORIZE_PATH = "/v1/oauth/authorize"
+REMEDY = "run `volaris login schwab`"
+STATE_LIVES = 900.0  # seconds a person may take to log in
 
 LOGIN_LIVES = timedelta(days=7)
 ACCESS_LIVES = 1800.0  # seconds, where the answer does not say
@@ -106,6 +109,41 @@ def build_exchange(code: str, redirect_uri: str) -> dict[str, str]:
     """Return the form that trades a code for a login; a code still URL-encoded is decoded (…%40)."""
     code = unquote(code.strip())
     return {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+
+
+def build_authorize(account: Account, now: datetime) -> str:
+    """Return the address at which a person logs in; what comes back carries our signed `state`."""
+    query = {
+        "response_type": "code",
+        "client_id": account.app_key,
+        "redirect_uri": account.redirect_uri,
+        "state": _signed(account, int(now.timestamp())),
+    }
+    return f"{account.base_url}{AUTHORIZE_PATH}?{urlencode(query)}"
+
+
+def read_redirect(account: Account, url: str, now: datetime) -> str:
+    """Return the code in the address the browser was sent back to; `ValueError` says what is wrong.
+
+    The state must be one of ours and young, so that nobody can have another login accepted.
+    """
+    asked = parse_qs(urlsplit(url.strip()).query)
+    code, state = asked.get("code", [""])[0], asked.get("state", [""])[0]
+    if not code:
+        raise ValueError("there is no code in it; give the whole address the browser was sent to")
+    begun, _, _ = state.partition(".")
+    if not begun.isdecimal() or not hmac.compare_digest(state, _signed(account, int(begun))):
+        raise ValueError("it does not belong to a login that was begun here; begin again")
+    if not 0 <= now.timestamp() - int(begun) + 1 <= STATE_LIVES:
+        raise ValueError(
+            f"that login was begun more than {STATE_LIVES / 60:g} minutes ago; begin again"
+        )
+    return code
+
+
+def _signed(account: Account, begun: int) -> str:
+    text = f"{begun} {account.redirect_uri}".encode()
+    return f"{begun}.{hmac.new(account.secret_key.encode(), text, 'sha256').hexdigest()}"
 
 
 def parse_tokens(body: Any) -> tuple[str, str | None, float]:
@@ -249,6 +287,16 @@ class OAuth:
         if token is None:
             raise Unavailable(VENDOR, "the token host's access token has no time left")
         return token
+
+    def authorize_url(self) -> str:
+        """Return the address at which a person logs in."""
+        return build_authorize(self._account, self._now())
+
+    async def log_in(self, redirected_to: str, deadline: float) -> datetime:
+        """Begin a new login with the address the browser was sent back to; return when it ends."""
+        return await self.exchange_code(
+            read_redirect(self._account, redirected_to, self._now()), deadline
+        )
 
     async def exchange_code(self, code: str, deadline: float) -> datetime:
         """Begin a new login with the code of the browser's redirect; return when it ends.

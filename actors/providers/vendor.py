@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from actors.domain.models import (
     BarPage,
@@ -39,6 +39,22 @@ class Kind(StrEnum):
     EARNINGS = "earnings"
     HOURS = "hours"
     CONSTITUENTS = "constituents"
+
+
+@runtime_checkable
+class NeedsLogin(Protocol):
+    """A vendor at which a person logs in with a browser."""
+
+    redirect_uri: str  # where the vendor sends the browser back to
+
+    def authorize_url(self) -> str:
+        """Return the address at which a person logs in."""
+
+    async def log_in(self, redirected_to: str, deadline: float) -> datetime:
+        """Begin a login with the address the browser was sent back to; return when it ends.
+
+        `ValueError` where the address is none of a login begun here.
+        """
 
 
 class Provider(Protocol):

@@ -5,7 +5,10 @@ is what must suffer.
 """
 
 import contextlib
+import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -141,6 +144,13 @@ class Sender:
                     time.sleep(max(began + n / self.rate - time.monotonic(), 0))
 
 
+def name_of(tree, child):
+    """Return the name by which Ray knows who serves."""
+    if child == "supervisor":
+        return "volaris.supervisor"
+    return f"volaris.{child}.{tree.children()[child]['generation']}"
+
+
 class Ray:
     """A connection to a tree's own Ray, for blows and for asking as the edges ask."""
 
@@ -151,16 +161,11 @@ class Ray:
             log_to_driver=False,
             logging_level="ERROR",
         )
-        import sys
-
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self.tree = tree
 
     def handle(self, child):
-        if child == "supervisor":
-            return ray.get_actor("volaris.supervisor")
-        generation = self.tree.children()[child]["generation"]
-        return ray.get_actor(f"volaris.{child}.{generation}")
+        return ray.get_actor(name_of(self.tree, child))
 
     def blow(self, child, how, *args):
         """Hurt a child; one that dies of it at once does not answer."""
@@ -172,3 +177,26 @@ class Ray:
 
     def close(self):
         ray.shutdown()
+
+
+def apart(tree, child, how, *args):
+    """Hurt a child from a process of its own: Ray may end a driver whose head has died under it."""
+    told = json.dumps(
+        [str(tree.home), child, tree.children()[child]["generation"], how.__name__, args]
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):  # what hangs is the victim
+        subprocess.run([sys.executable, "-m", "tests.chaos.blows", told], timeout=60, check=True)
+
+
+if __name__ == "__main__":
+    home, name, how, args = json.loads(sys.argv[1])
+    with open(f"{home}/run/run.json") as run:
+        ray.init(
+            address=json.load(run)["ray"],
+            namespace="volaris",
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    victim = ray.get_actor(name)
+    with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        ray.get(victim.__ray_call__.remote(globals()[how], *args), timeout=10)

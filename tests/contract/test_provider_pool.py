@@ -190,7 +190,7 @@ async def test_p03_an_ended_login(scene: Scene, caplog: pytest.LogCaptureFixture
     assert scene.double.data == []
     status = await schwab(pool)
     assert status.state is VendorState.LOGIN_NEEDED
-    assert status.remedy == "set SCHWAB_REFRESH_TOKEN to that of a new login, and start again"
+    assert status.remedy == "run `volaris login schwab`"
     assert caplog.text.count("cannot be used") == 1
 
     other = await scene.pool()  # a person logs in, in another process

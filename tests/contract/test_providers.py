@@ -348,6 +348,7 @@ def test_f02_there_is_no_other_error() -> None:
         ProviderError,
         Unavailable,
         RateLimited,
+        base.Spent,
         Denied,
         LoginNeeded,
         Malformed,
@@ -496,9 +497,7 @@ async def test_l03_an_ended_login_needs_a_person(
 ) -> None:
     bench.double.token_answer = dead
     for _ in range(5):
-        with pytest.raises(
-            LoginNeeded, match="set SCHWAB_REFRESH_TOKEN to that of a new login, and start again"
-        ) as caught:
+        with pytest.raises(LoginNeeded, match="run `volaris login schwab`") as caught:
             await provider.quotes(["AAPL"], bench.soon())
         hides_everything(caught.value)
     assert len(bench.double.tokens) == 1

@@ -1,6 +1,7 @@
 """The sandbox as Alpaca: our adapter through its doors, and the wire as an official client sees it."""
 
 import base64
+import random
 import re
 import time
 from collections.abc import AsyncIterator
@@ -177,6 +178,17 @@ async def test_a_wrong_key_is_denied(bench: Bench) -> None:
         await bench.adapter().quotes(["AAPL"], soon())
     with pytest.raises(Denied):
         await bench.adapter().news([], NOON - timedelta(days=1), 5, soon())
+
+
+async def test_a_spent_minute_is_waited_for(bench: Bench) -> None:
+    spender = "free-spender-key"
+    async with bench.client(spender) as client:
+        for _ in range(199):
+            await client.get("/v2/clock")
+    adapter = bench.adapter(spender)
+    assert adapter.limiter.delay == 0
+    await adapter.quotes(["AAPL"], soon())  # the 200th: answered, and the last
+    assert 0 < adapter.limiter.delay <= 57  # it was three seconds past the minute
 
 
 # --- our adapter: bars -------------------------------------------------------------------------------
@@ -738,3 +750,61 @@ async def test_news_has_the_recorded_shape(bench: Bench) -> None:
     half = (await bench.get("/v1beta1/news", sort="asc", **(span | {"limit": 5}))).json()
     rest = await bench.get("/v1beta1/news", sort="asc", page_token=half["next_page_token"], **span)
     assert half["news"] + rest.json()["news"] == up
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/stocks/snapshots",
+        "/v2/stocks/bars",
+        "/v2/stocks/AAPL/bars",
+        "/v2/stocks/quotes/latest",
+        "/v2/stocks/what/latest",
+        "/v2/stocks/AAPL/what/latest",
+        "/v1beta1/options/snapshots",
+        "/v1beta1/options/snapshots/AAPL",
+        "/v1beta1/options/trades/latest",
+        "/v1beta1/screener/stocks/movers",
+        "/v1beta1/screener/stocks/most-actives",
+        "/v1beta1/news",
+        "/v2/calendar",
+        "/v2/assets",
+        "/v2/options/contracts",
+        "/v2/options/contracts/AAPL",
+    ],
+)
+async def test_no_question_breaks_a_door(bench: Bench, path: str) -> None:
+    chance = random.Random(path)
+    token = [
+        base64.b64encode(t).decode() for t in (b"A|M|x", b"9" * 40, b"AAPL|D|0001-01-01", b"\xff")
+    ]
+    nasty = [
+        "",
+        "-1",
+        "0",
+        "9" * 30,
+        "NaN",
+        "1e308",
+        "9999-12-31",
+        "0001-01-01",
+        "\x00",
+        "AAPL,A-B",
+        *token,
+    ]
+    good = {
+        "symbols": "AAPL,SPY",
+        "timeframe": "1Day",
+        "start": "2026-11-20",
+        "end": "2026-11-23",
+        "limit": "5",
+        "underlying_symbols": "AAPL",
+    }
+    names = "symbols timeframe start end limit page_token sort feed top by type root_symbol status"
+    names += (
+        " expiration_date expiration_date_gte expiration_date_lte strike_price_gte updated_since"
+    )
+    for _ in range(25):
+        wrong = {name: chance.choice(nasty) for name in chance.sample(names.split(), 2)}
+        answer = await bench.get(path, **(good | wrong))
+        assert answer.status_code in {200, 400, 403, 404, 422}, wrong
+        assert isinstance(answer.json(), dict | list)

@@ -35,6 +35,12 @@ def test_failures_in_a_row_open_it() -> None:
     assert opened.allows(FIRST_PAUSE)
 
 
+def test_two_that_kept_people_waiting_open_it() -> None:
+    assert after(Event.HUNG).phase is Phase.CLOSED
+    assert after(Event.HUNG, Event.HUNG).phase is Phase.OPEN
+    assert after(Event.HUNG, Event.FAILED, Event.FAILED).phase is Phase.OPEN
+
+
 def test_an_answer_between_begins_the_row_anew() -> None:
     most = [Event.FAILED] * (FAILURES - 1)
     assert after(*most, Event.ANSWERED, *most).phase is Phase.CLOSED

@@ -92,6 +92,11 @@ def test_news_is_frequent_newest_first_and_the_same_in_any_window(news: News) ->
     days = [s for n in range(7) for s in news.stories(MS - (n + 1) * DAY, MS - n * DAY, 10_000)]
     assert days == week
     assert news.stories(MS - 7 * DAY, MS, 10) == week[:10]
+    assert news.stories(MS - 7 * DAY, MS, 10, skip=700) == week[700:710]
+    one = week[100]  # a window need not begin or end where a slot does
+    assert news.stories(one.at, one.at + 1, 10) == [one]
+    assert one not in news.stories(one.at + 1, MS, 10_000)
+    assert one not in news.stories(MS - 7 * DAY, one.at, 10_000)
     assert {story.sentiment for story in week} == {"positive", "neutral", "negative"}
 
 

@@ -197,6 +197,19 @@ def test_polling_sees_nothing_a_candle_does_not_hold(market):
     assert [seen[0], max(seen), min(seen), seen[-1]] == [c[0] for c in columns(candle)[:4]]
 
 
+def test_the_minute_of_all_is_the_last_candle_of_each(fresh, nyse):
+    now = ms(2026, 11, 24, 11, 7, 32)
+    fresh.shift("AAPL", 400.0, now - 3_600_000)
+    fresh.shift("AAPL", 500.0, now - 5_000)
+    fresh.shift("SPY", 700.0, now - 90_000_000)
+    for market, at in ((fresh, now), (nyse, now), (nyse, ms(2026, 11, 28, 12, 0))):
+        all_of_them = columns(market.minute(at))
+        for symbol in ("AAPL", "SPY", "TSLA", "$SPX", "BRK.B"):
+            one = columns(market.minutes(symbol, at - 100_000_000, at + 1, at))
+            i = market.index[symbol]
+            assert [c[i] for c in all_of_them] == [c[-1] for c in one]
+
+
 def test_minutes_are_one_after_the_other_and_never_empty(market):
     now = ms(2026, 11, 24, 11, 7)
     candles = market.minutes("NVR", now - 48 * 86_400_000, now, now)

@@ -29,7 +29,7 @@ from actors.providers.base import (
     Unsupported,
 )
 from actors.providers.schwab import (
-    TooBig,
+    TOO_BIG,
     build_bars,
     build_chain,
     build_quotes,
@@ -835,7 +835,9 @@ def test_the_vendors_own_words() -> None:
     too_big = {"fault": {"faultstring": "x", "detail": {"errorcode": "protocol.http.TooBigBody"}}}
     assert "should not exceed 500" in str(refusal(400, too_many))
     assert isinstance(refusal(400, too_many), Unsupported)
-    assert isinstance(refusal(502, too_big), TooBig)
+    found = refusal(502, too_big)
+    assert isinstance(found, Unavailable)
+    assert found.why == TOO_BIG
     assert refusal(500, {"errors": [{"status": 500, "title": "x"}]}) is None
     assert refusal(400, None) is None
 
@@ -867,7 +869,7 @@ def test_what_the_token_host_means(status: int, body: Any, meaning: type[Excepti
     found = token_refusal(status, body)
     assert type(found) is meaning
     if isinstance(found, LoginNeeded):
-        assert "set SCHWAB_REFRESH_TOKEN to that of a new login, and start again" in str(found)
+        assert "run `volaris login schwab`" in str(found)
 
 
 def test_a_fault_of_the_token_host_is_left_to_its_status() -> None:

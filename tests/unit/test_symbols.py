@@ -55,3 +55,8 @@ def test_the_universe_is_in_dot_form_and_comes_back_from_every_vendor():
     for ticker in universe.seed():
         for vendor in ("schwab", "tiingo", "alpaca"):
             assert normalise(spelled(ticker.symbol, vendor)) == ticker.symbol
+
+
+def test_an_index_has_its_sign_where_schwab_writes_one():
+    assert spelled("SPX", "schwab") == "$SPX"
+    assert spelled("SPX", "polygon") == "SPX"
