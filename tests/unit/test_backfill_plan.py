@@ -109,7 +109,14 @@ def test_what_makes_no_sense_is_one_sentence(asked, said):
 
 @pytest.mark.parametrize(
     ("offer", "requests"),
-    [(ALPACA, 64), (SCHWAB, 503), (TIINGO, 503), (POLYGON, 503), (FINNHUB, 503)],
+    [
+        (ALPACA, 64),
+        (SCHWAB, 503),
+        (TIINGO, 503),
+        (POLYGON, 503),
+        (FINNHUB, 503),
+        (DATABENTO, 47),  # 20,000 bars an answer, as if Saturdays traded, too
+    ],
 )
 def test_five_years_of_daily_bars_take_as_many_requests_as_the_vendors_need(offer, requests):
     plan = planned(offer, STOCKS, DAY, *FIVE_YEARS)
