@@ -139,7 +139,7 @@ def test_an_unusable_text_is_refused(text: str) -> None:
 
 
 def test_every_vendors_own_limits_are_those_of_its_free_plan() -> None:
-    for name in PROVIDERS:
+    for name in PLANS:
         module, _, attribute = PROVIDERS[name].partition(":")
         adapter = getattr(__import__(module, fromlist=[attribute]), attribute)
         counted = {
