@@ -9,11 +9,12 @@ from typing import Annotated, Any, Self, TypeVar
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
+from actors.client import DeadlineExceeded
 from actors.domain.bars import trading_day
 from actors.domain.errors import UnknownSymbol, VendorError
 from actors.domain.models import Earnings, Profile, Recommendations, Sourced, Story
 from actors.domain.symbols import normalise
-from api.deps import ASK_WITHIN, SYMBOL, Answers, Symbol, TheTree
+from api.deps import ASK_WITHIN, LOOK_WITHIN, SYMBOL, Answers, Symbol, TheTree
 from api.problems import AWAY, NOT_FOUND
 from api.told import Origin, origin
 
@@ -292,9 +293,6 @@ async def read_sentiment(symbol: Symbol, tree: TheTree, answers: Answers) -> Sen
     parts, kept = await answers.fresh_or_kept(("sentiment", name), lambda: _parts(name, tree))
     opinions, judged, news = _had(parts[0]), _had(parts[1]), _had(parts[2])
     told: list[Sourced[Any]] = [part for part in (opinions, judged, news) if part]
-    if not told:
-        assert isinstance(parts[0], VendorError)
-        raise parts[0]
     months = [MonthOut.of(row) for row in opinions.rows] if opinions else []
     newest = months[0] if months and months[0].analysts else None
     return SentimentOut(
@@ -310,40 +308,44 @@ async def read_sentiment(symbol: Symbol, tree: TheTree, answers: Answers) -> Sen
         missing={
             what: str(part)
             for what, part in zip(("recommendations", "news_sentiment", "news"), parts, strict=True)
-            if isinstance(part, VendorError)
+            if isinstance(part, Failed)
         },
     )
 
 
+Failed = VendorError | DeadlineExceeded
 Parts = tuple[
-    Sourced[tuple[Recommendations, ...]] | VendorError,
-    Sourced[tuple[Story, ...]] | VendorError,
-    Sourced[tuple[Story, ...]] | VendorError,
+    Sourced[tuple[Recommendations, ...]] | Failed,
+    Sourced[tuple[Story, ...]] | Failed,
+    Sourced[tuple[Story, ...]] | Failed,
 ]
 
 
 async def _parts(symbol: str, tree: TheTree) -> Parts:
-    """Return (opinions, judged stories, stories), each or why it could not be had."""
-    pool = tree.within(ASK_WITHIN).provider_pool
+    """Return (opinions, judged stories, stories), each or why it could not be had; one must be."""
+    pool, soon = tree.within(ASK_WITHIN).provider_pool, tree.within(LOOK_WITHIN).provider_pool
     since = datetime.now(UTC) - JUDGED_FOR
     parts = await asyncio.gather(
         _or_why(pool.recommendations(symbol)),
-        _or_why(pool.news((symbol,), since, PAGES[0], judged=True)),
+        # Whose plan is small lets wait for its turn; what it answers then is there for the next who asks.
+        _or_why(soon.news((symbol,), since, PAGES[0], judged=True)),
         _or_why(pool.news((symbol,), since, PAGES[0])),
     )
+    if isinstance(parts[0], Failed) and not any(isinstance(part, Sourced) for part in parts):
+        raise parts[0]
     if not any(part.rows for part in parts if isinstance(part, Sourced)):
         await _refuse_unknown(symbol, tree)
     return parts
 
 
-def _had(part: T | VendorError) -> T | None:
-    return None if isinstance(part, VendorError) else part
+def _had(part: T | Failed) -> T | None:
+    return None if isinstance(part, Failed) else part
 
 
-async def _or_why(part: Awaitable[T]) -> T | VendorError:
+async def _or_why(part: Awaitable[T]) -> T | Failed:
     try:
         return await part
-    except VendorError as e:
+    except (VendorError, DeadlineExceeded) as e:
         return e
 
 
