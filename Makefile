@@ -39,6 +39,7 @@ bench: $(STAMP)  ## run every benchmark
 	$(BIN)/python -m benchmarks.tree_memory
 	$(BIN)/python -m benchmarks.replacement
 	$(BIN)/python -m benchmarks.overshoot
+	$(BIN)/python -m benchmarks.backfill
 
 soak: $(STAMP)   ## 5,000 price cycles in an hour while every part is killed in turn
 	$(BIN)/python -m benchmarks.soak

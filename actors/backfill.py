@@ -6,6 +6,7 @@ may be asked and how is in `domain/backfill.py`.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -92,6 +93,8 @@ class Backfills:
             for task in late:  # it waits for a vendor: nothing of that page is stored
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+            with contextlib.suppress(DatabaseAway):
+                await self._database.run(lambda c: store.release(c, self._me), deadline=LOOK_WITHIN)
 
     def wake(self) -> None:
         """Look for work now: another process may have left some."""
@@ -229,34 +232,26 @@ class Backfills:
             except Exception:
                 log.exception("a backfill met what nobody expected; it is tried again")
                 await asyncio.sleep(LONGEST_PAUSE / 2)
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     async def _go_on(self, claim: Claim) -> None:
-        """Ask for page after page until all is done, or no page comes, or this process has to end."""
-        while not self._stopping:
-            cursor = await self._database.run(lambda c: store.cursor(c, claim.id))
-            if cursor is None:
-                await self._database.run(lambda c: store.finish(c, claim, self._me))
-                log.info("backfill %s is done", claim.id)
-                return
-            try:
-                page = await self._tree.within(PAGE_WITHIN).provider_pool.bars_page(
-                    cursor.part.symbols,
-                    claim.timeframe,
-                    cursor.part.start,
-                    cursor.part.end,
-                    cursor.page,
-                    claim.vendor,
-                )
-            except (ProviderError, Unreachable, DeadlineExceeded) as e:
-                await self._set_back(claim, cursor, e)
-                return
-            await self._store(claim, cursor, page)
-        await self._database.run(lambda c: store.release(c, self._me))
+        """Ask for one page and store it; the backfills take turns, page by page."""
+        cursor = await self._database.run(lambda c: store.cursor(c, claim.id))
+        if cursor is None:
+            await self._database.run(lambda c: store.finish(c, claim, self._me))
+            log.info("backfill %s is over", claim.id)
+            return
+        part = cursor.part
+        try:
+            page = await self._tree.within(PAGE_WITHIN).provider_pool.bars_page(
+                part.symbols, claim.timeframe, part.start, part.end, cursor.page, claim.vendor
+            )
+        except (ProviderError, Unreachable, DeadlineExceeded) as e:
+            await self._set_back(claim, cursor, e)
+            return
+        await self._store(claim, cursor, page)
 
     async def _store(self, claim: Claim, cursor: Cursor, page: BarPage) -> None:
         bars = self._kept(claim, cursor, page)

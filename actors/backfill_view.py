@@ -27,12 +27,13 @@ class Backfill:
     """One backfill as the REST API tells of it."""
 
     def __init__(self, api: str) -> None:
-        self._client = httpx.Client(base_url=f"{api}/api/v1/backfills", timeout=ASK_WITHIN)
+        self._url = f"{api}/api/v1/backfills"
+        self._client = httpx.Client(timeout=ASK_WITHIN)
         self.told: dict[str, Any] = {}
 
     def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """Begin it or go on with it; `Refused` with the tree's own sentence where that makes no sense."""
-        self._take(self._client.post("", json=body))
+        self._take(self._client.post(self._url, json=body))
         return self.told
 
     def look(self) -> None:
@@ -40,7 +41,7 @@ class Backfill:
         end = time.monotonic() + AWAY_FOR
         while True:
             try:
-                answer = self._client.get(f"/{self.told['id']}")
+                answer = self._client.get(f"{self._url}/{self.told['id']}")
                 if answer.status_code != 503 or time.monotonic() > end:
                     break
             except httpx.TransportError:
@@ -51,7 +52,7 @@ class Backfill:
 
     def cancel(self) -> None:
         """Stop it."""
-        self._take(self._client.delete(f"/{self.told['id']}"))
+        self._take(self._client.delete(f"{self._url}/{self.told['id']}"))
 
     def close(self) -> None:
         """Close the connection."""
@@ -114,7 +115,10 @@ class Backfill:
         return f"{text}; waits: {told['waiting']}" if told["waiting"] else text
 
     def _take(self, answer: httpx.Response) -> None:
-        body = answer.json()
+        try:
+            body = answer.json()
+        except ValueError:
+            raise Failed(f"the API answered {answer.status_code} without JSON") from None
         if answer.status_code == 422:
             raise Refused(body["detail"])
         if answer.is_error:

@@ -131,7 +131,10 @@ class Databento:
         Where none of that time are, the first page is `Unsupported`, so that another vendor is asked.
         """
         schema, step = _SCHEMAS[timeframe]
-        begin, end = datetime.fromisoformat(page) if page else up(start, step), up(end, step)
+        begin, end = moment_of(page) if page else up(start, step), up(end, step)
+        if begin is None:
+            why = f"page must be the `next` of an answer to the same question, was {page!r}"
+            raise Unsupported(VENDOR, why)
         until = min(end, begin + stretch(len(symbols), step, self._dataset))
         if begin >= until:
             return BarPage(())

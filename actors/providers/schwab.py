@@ -466,7 +466,7 @@ def _mover(row: Any) -> Mover | None:
         last=last,
         change=change,
         # Told with four places: more than eight are noise of the multiplication.
-        change_percent=None if part is None else round(part * 100, 8),
+        change_percent=None if part is None else number(round(part * 100, 8)),
         volume=count(row.get("volume")),
         name=_name(row.get("description")),
     )

@@ -50,7 +50,7 @@ WHERE id = (
     SELECT id FROM backfills
     WHERE state = 'running' AND coalesce(retry_at, now()) <= now()
       AND (owner IS NULL OR owner = $1 OR leased_until < now())
-    ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY moved_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id, vendor, timeframe
 """
@@ -185,7 +185,7 @@ async def cancel(connection: Connection, number: UUID) -> None:
 
 
 async def claim(connection: Connection, owner: UUID, lease: float) -> Claim | None:
-    """Take the oldest backfill that nobody works at, None where there is none."""
+    """Take the backfill that has waited longest and nobody works at, None where there is none."""
     row = await connection.fetchrow(CLAIM, owner, lease)
     if row is None:
         return None

@@ -263,6 +263,11 @@ async def test_what_was_before_the_dataset_is_left_out(bench: Bench) -> None:
     assert bench.line.names().count("get_range") - nothing <= 3  # the void is not paged through
 
 
+async def test_a_page_is_not_made_up(bench: Bench) -> None:
+    with pytest.raises(Unsupported, match="page must be the `next`"):
+        await bench.adapter().bars(["AAPL"], DAY, at("2026-11-16"), NOON, NEVER, "2")
+
+
 async def test_an_unknown_symbol_is_named(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     adapter, span = bench.adapter(), (at("2026-11-16"), at("2026-11-20"))
     page = await adapter.bars(["NOPE"], DAY, *span, NEVER)

@@ -278,6 +278,17 @@ async def test_one_that_waits_does_not_hold_up_another(born, pool, database_dsn,
     assert (await backfills.status(waiting.id)).rows == 0
 
 
+async def test_two_backfills_take_turns(born, pool, database_dsn):
+    backfills = await born()
+    long = await backfills.ask(ask("AAPL"))
+    pool.gate = asyncio.Event()
+    short = await backfills.ask(ask("MSFT", last=date(2026, 1, 20)))
+    pool.gate.set()
+    first, last = await over(backfills, short.id), await over(backfills, long.id)
+    assert (first.state, last.state) == (BackfillState.DONE, BackfillState.DONE)
+    assert first.finished_at < last.finished_at
+
+
 async def test_no_page_for_longer_than_a_days_limit_is_a_failure_that_can_be_asked_again(
     born, pool, database_dsn, database
 ):

@@ -138,6 +138,11 @@ def test_an_unusable_text_is_refused(text: str) -> None:
         read(text)
 
 
+# Databento allows 20/s of metadata and 100/s of bars: the app keeps the first, the sandbox counts
+# the second.
+LARGER = {"databento": "100/s"}
+
+
 def test_every_vendors_own_limits_are_those_of_its_free_plan() -> None:
     for name in PLANS:
         module, _, attribute = PROVIDERS[name].partition(":")
@@ -145,15 +150,13 @@ def test_every_vendors_own_limits_are_those_of_its_free_plan() -> None:
         counted = {
             (m.window, m.unit[-1:] == "B", m.unit == "symbols"): m.amount
             for _, text in PLANS[name]
-            if text == adapter.limits
+            if text == LARGER.get(name, adapter.limits)
             for m in read(text)
         }
         assert counted, f"{name} keeps {adapter.limits}, and the sandbox has no such plan"
         for limit in read_plan(adapter.limits):
-            assert (
-                counted[limit.window, limit.what == "bytes", limit.what == "symbols"]
-                == limit.amount
-            )
+            most = counted[limit.window, limit.what == "bytes", limit.what == "symbols"]
+            assert limit.amount < most if name in LARGER else limit.amount == most
 
 
 async def test_the_gate_refuses_in_the_vendors_words_and_control_switches() -> None:

@@ -25,7 +25,7 @@ CREATE TABLE backfills (
     waiting      text,                           -- why no page comes just now
     error        text
 );
-CREATE INDEX backfills_running ON backfills (asked_at) WHERE state = 'running';
+CREATE INDEX backfills_running ON backfills (moved_at) WHERE state = 'running';
 
 CREATE TABLE backfill_parts (
     start_at timestamptz NOT NULL,
