@@ -27,7 +27,7 @@ import psutil
 from pydantic import SecretStr
 
 from actors import home, memory
-from actors.settings import Refused, Settings
+from actors.settings import CONSTITUENTS, Refused, Settings
 from actors.spec import MIB
 from actors.store import embedded, migrate
 from actors.store.database import check, clean_dsn
@@ -488,6 +488,7 @@ def _sandbox_settings(given: Settings, url: str) -> dict[str, Any]:
         **{f"{vendor}_base_url": f"{url}/{vendor}" for vendor in OTHERS},
         **{f"{vendor}_api_key": SecretStr(f"sandbox-{vendor}-key") for vendor in OTHERS},
         "alpaca_trading_url": f"{url}/alpaca",
+        "sp500_url": f"{url}/sp500{CONSTITUENTS}",
         "alpaca_api_secret": SecretStr("sandbox-alpaca-secret"),
     }
 

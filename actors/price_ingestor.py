@@ -20,8 +20,18 @@ from actors.domain import universe
 from actors.domain.backfill import BackfillRequest, BackfillStatus
 from actors.domain.bars import Tally, daily, fault, is_fresh, minute, missing, observe, trading_day
 from actors.domain.calendar import FIRST_YEAR
-from actors.domain.errors import Unanswered, UnknownSymbol
-from actors.domain.models import Bar, Quote, RefreshReport, Ticker, Timeframe
+from actors.domain.errors import Implausible, Unanswered, UnknownSymbol
+from actors.domain.models import (
+    Bar,
+    MembersReport,
+    Movers,
+    Quote,
+    Ranking,
+    RefreshReport,
+    Ticker,
+    Timeframe,
+)
+from actors.domain.movers import ranked
 from actors.domain.symbols import normalise
 from actors.providers.base import ProviderError
 from actors.settings import Settings
@@ -69,6 +79,7 @@ class PriceIngestor:
         self._database = Database.of(settings)
         self._backfills = Backfills(settings, self._database, tree, now)
         self._ids: dict[str, int] = {}
+        self._members: dict[str, Ticker] = {}  # of the S&P 500
         self._quotes: dict[str, Quote] = {}
         self._asked: OrderedDict[str, datetime] = OrderedDict()  # the longest unasked first
         self._stored_asked: dict[str, datetime] = {}
@@ -85,13 +96,15 @@ class PriceIngestor:
 
         async def step(
             connection: Connection,
-        ) -> tuple[dict[str, int], dict[str, datetime], list[Quote]]:
+        ) -> tuple[dict[str, int], list[Ticker], dict[str, datetime], list[Quote]]:
             await tickers.sync(connection, universe.seed())
             stored = await quote_store.latest(connection)
-            known, asked = await tickers.ids(connection), await tickers.asked(connection)
-            return known, asked, [row.quote for row in stored]
+            known, members = await tickers.ids(connection), await tickers.members(connection)
+            asked = await tickers.asked(connection)
+            return known, members, asked, [row.quote for row in stored]
 
-        self._ids, asked, quotes = await self._database.run(step, deadline=OPEN_WITHIN)
+        self._ids, members, asked, quotes = await self._database.run(step, deadline=OPEN_WITHIN)
+        self._members = {ticker.symbol: ticker for ticker in members}
         self._quotes = {quote.symbol: quote for quote in quotes}
         self._asked = OrderedDict(sorted(asked.items(), key=lambda item: item[1]))
         self._stored_asked = dict(asked)
@@ -117,6 +130,25 @@ class PriceIngestor:
     async def prune(self) -> int:
         """Make the partitions of the coming days, drop what is past keeping; return partitions dropped."""
         return await self._once("prune", self._prune)
+
+    async def constituents(self) -> MembersReport:
+        """Follow the S&P 500 as its list is now; `Implausible` changes nothing."""
+        return await self._once("constituents", self._constituents)
+
+    async def members(self) -> tuple[Ticker, ...]:
+        """Return the members of the S&P 500, by symbol."""
+        return tuple(self._members.values())
+
+    async def movers(self, ranking: Ranking, limit: int) -> Movers:
+        """Return which of the S&P 500 moved or traded most, by the newest quotes; nobody is asked.
+
+        `Unanswered` before the first refresh.
+        """
+        quotes = (self._quotes[symbol] for symbol in self._members if symbol in self._quotes)
+        found = ranked(quotes, Ranking(ranking), limit)
+        if found is None:
+            raise Unanswered("the movers", "no quotes have come yet", 5.0)
+        return found
 
     async def quote(self, symbol: str) -> Quote:
         """Return the newest quote of a symbol, whatever its age; one never seen is asked for now.
@@ -358,6 +390,35 @@ class PriceIngestor:
         bars = [bar for bar in map(daily, told) if bar is not None]
         ids = dict(self._ids)
         return await self._database.run(lambda c: bar_store.upsert_days(c, ids, bars))
+
+    async def _constituents(self) -> MembersReport:
+        listed = await self._tree.within(ALL_WITHIN).provider_pool.constituents()
+        now = self._now()
+
+        async def step(
+            connection: Connection,
+        ) -> tuple[list[Ticker], tuple[Ticker, ...], tuple[str, ...], dict[str, int]]:
+            before = await tickers.members(connection)
+            joined, left = universe.changes((ticker.symbol for ticker in before), listed)
+            await tickers.change_members(connection, joined, left, now)
+            members, known = await tickers.members(connection), await tickers.ids(connection)
+            return members, joined, left, known
+
+        try:
+            members, joined, left, known = await self._database.run(step)
+        except Implausible as e:
+            log.error("%s", e)
+            raise
+        self._members = {ticker.symbol: ticker for ticker in members}
+        self._forget(left)
+        for ticker in joined:
+            self._asked.pop(ticker.symbol, None)
+            self._stored_asked.pop(ticker.symbol, None)
+            self._ids[ticker.symbol] = known[ticker.symbol]
+        if joined or left:
+            names = ", ".join(ticker.symbol for ticker in joined)
+            log.info("S&P 500: %s joined, %s left", names or "nobody", ", ".join(left) or "nobody")
+        return MembersReport(len(members), tuple(ticker.symbol for ticker in joined), left)
 
     async def _prune(self) -> int:
         now = self._now()

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -25,6 +26,7 @@ from actors.domain.models import (
     Ranking,
     Recommendations,
     Session,
+    Sourced,
     Story,
     Ticker,
     Timeframe,
@@ -42,7 +44,7 @@ from actors.providers.base import (
     Unavailable,
     Unsupported,
 )
-from actors.providers.choice import preference
+from actors.providers.choice import JUDGES, preference
 from actors.providers.desk import Desk
 from actors.providers.http import Tools
 from actors.providers.limits import ROOM, SWEEP, Ledger
@@ -278,28 +280,38 @@ class ProviderPool:
         )
 
     async def news(
-        self, symbols: Sequence[str], since: datetime, limit: int = 50, *, sweep: bool = False
-    ) -> tuple[Story, ...]:
-        """Return the newest stories first, at most 10 minutes old; no symbols = the whole market's."""
+        self,
+        symbols: Sequence[str],
+        since: datetime,
+        limit: int = 50,
+        *,
+        judged: bool = False,
+        sweep: bool = False,
+    ) -> Sourced[tuple[Story, ...]]:
+        """Return the newest stories first, at most 10 minutes old; no symbols = the whole market's.
+
+        With `judged` only who says whether a story is good or bad is asked.
+        """
         _refuse_naive(since)
         asked = tuple(dict.fromkeys(symbols))
         age = timedelta(seconds=AGES[Kind.NEWS])
         first = (
             since - (since - datetime(1970, 1, 1, tzinfo=UTC)) % age
         )  # so that many ask the same
-        found = await self._simple(
+        found = await self._sourced(
             Kind.NEWS,
-            (asked, first, limit),
+            (asked, first, limit, judged),
             lambda vendor, by: vendor.news(asked, first, limit, by),
             sweep=sweep,
+            vendor=self._judge() if judged else None,
         )
-        return tuple(story for story in found if story.at >= since)
+        return replace(found, rows=tuple(story for story in found.rows if story.at >= since))
 
     async def recommendations(
         self, symbol: str, *, sweep: bool = False
-    ) -> tuple[Recommendations, ...]:
+    ) -> Sourced[tuple[Recommendations, ...]]:
         """Return the analysts' opinions, the newest month first, at most a day old."""
-        return await self._simple(
+        return await self._sourced(
             Kind.RECOMMENDATIONS,
             symbol,
             lambda vendor, by: vendor.recommendations(symbol, by),
@@ -308,18 +320,20 @@ class ProviderPool:
 
     async def earnings(
         self, first: date, last: date, symbol: str | None = None, *, sweep: bool = False
-    ) -> tuple[Earnings, ...]:
+    ) -> Sourced[tuple[Earnings, ...]]:
         """Return the reports of [first, last], oldest first, at most 6 hours old."""
-        return await self._simple(
+        return await self._sourced(
             Kind.EARNINGS,
             (first, last, symbol),
             lambda vendor, by: vendor.earnings(first, last, by, symbol),
             sweep=sweep,
         )
 
-    async def hours(self, first: date, last: date, *, sweep: bool = False) -> tuple[Session, ...]:
+    async def hours(
+        self, first: date, last: date, *, sweep: bool = False
+    ) -> Sourced[tuple[Session, ...]]:
         """Return the regular sessions of [first, last], at most a day old."""
-        return await self._simple(
+        return await self._sourced(
             Kind.HOURS, (first, last), lambda vendor, by: vendor.hours(first, last, by), sweep=sweep
         )
 
@@ -404,10 +418,32 @@ class ProviderPool:
         *,
         sweep: bool,
     ) -> T:
-        def ask(desk: Desk, by: float) -> Awaitable[T]:
-            return desk.ask(kind, lambda vendor: request(vendor, by))
+        return (await self._sourced(kind, key, request, sweep=sweep)).rows
 
-        return await self._once(kind, key, lambda: self._first(kind, ask), sweep=sweep)
+    async def _sourced(
+        self,
+        kind: Kind,
+        key: Hashable,
+        request: Callable[[Provider, float], Awaitable[T]],
+        *,
+        sweep: bool,
+        vendor: str | None = None,
+    ) -> Sourced[T]:
+        async def ask(desk: Desk, by: float) -> Sourced[T]:
+            rows = await desk.ask(kind, lambda vendor: request(vendor, by))
+            return Sourced(rows, desk.name, self._now())
+
+        return await self._once(
+            kind, key, lambda: self._first(kind, ask, vendor=vendor), sweep=sweep
+        )
+
+    def _judge(self) -> str:
+        """Return who tells how good or bad a story is."""
+        if found := next((name for name in JUDGES if name in self._desks), None):
+            return found
+        raise Unsupported(
+            JUDGES[0], f"nobody who is configured judges news; set {_needs(JUDGES[0])}"
+        )
 
     # --- one vendor after the other
 
@@ -418,12 +454,12 @@ class ProviderPool:
                 raise ValueError(f"vendor must be one of {', '.join(PROVIDERS)}, was {vendor!r}")
             if vendor not in self._desks:
                 raise Denied(vendor, f"it is not configured; set {_needs(vendor)}")
-        elif not self._desks:
-            first = next(iter(PROVIDERS))
-            raise Denied(first, f"no vendor is configured; set {_needs(first)}")
         names = preference(self._settings, kind) if vendor is None else (vendor,)
         desks = [self._desks[name] for name in names if name in self._desks]
         sellers = [desk for desk in desks if kind in desk.provider.sells]
+        if not sellers and self._desks.keys() <= {"sp500"}:
+            first = next(iter(PROVIDERS))
+            raise Denied(first, f"no vendor is configured; set {_needs(first)}")
         if not sellers:
             who = " and ".join(desk.name for desk in desks)
             raise Unsupported(who, f"nobody who is configured sells {kind}")

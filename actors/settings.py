@@ -24,6 +24,7 @@ from pydantic import (
 
 from actors.spec import Budget, Child, Intensity, mib
 
+CONSTITUENTS = "/datasets/s-and-p-500-companies/main/data/constituents.csv"
 EX_CONFIG = 78  # sysexits.h: the exit code of "your configuration is wrong"
 
 
@@ -102,6 +103,7 @@ class Settings(BaseModel):
     databento_base_url: BaseUrl = "https://hist.databento.com"
     databento_api_key: Secret = None
     databento_dataset: str = Field("EQUS.MINI", pattern=r"^[A-Z]{3,5}\.[A-Z0-9]{2,12}$")
+    sp500_url: BaseUrl = f"https://raw.githubusercontent.com{CONSTITUENTS}"
     # VOLARIS_LIMIT__<VENDOR>="50/h 1000/day 1GB/month"; VOLARIS_PREFER__<KIND>=schwab,alpaca
     volaris_limit: dict[str, str] = {}
     volaris_prefer: dict[str, str] = {}

@@ -10,6 +10,7 @@ from actors.domain.calendar import last_open
 from api.answers import LastAnswers
 
 ASK_WITHIN = 8.0  # seconds a request may wait for an actor, a vendor's answer on demand included
+STALE_AFTER = 300.0  # seconds of market time: more than two cycles of the `prices` job
 LOOK_WITHIN = 3.0  # for what an actor holds in memory
 
 
@@ -27,13 +28,14 @@ def _newest(request: Request) -> datetime:
     return now if request.app.state.always_open else last_open(now)
 
 
+SYMBOL = r"^[A-Za-z]{1,6}([./-][A-Za-z]{1,2})?$"
 TheTree = Annotated[Tree, Depends(_tree)]
 Answers = Annotated[LastAnswers, Depends(_answers)]
 Newest = Annotated[datetime, Depends(_newest)]
 Symbol = Annotated[
     str,
     Path(
-        pattern=r"^[A-Za-z]{1,6}([./-][A-Za-z]{1,2})?$",
+        pattern=SYMBOL,
         description="A US stock or ETF symbol; BRK.B and BRK-B are the same",
         examples=["AAPL"],
     ),

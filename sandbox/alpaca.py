@@ -59,11 +59,11 @@ class Alpaca:
 
     name = "alpaca"
 
-    def __init__(self, market: Market, clock: Clock) -> None:
+    def __init__(self, market: Market, options: Options, clock: Clock) -> None:
         self._market, self._clock = market, clock
         self._minutes = Minutes(clock)
         self._stocks = Stocks(market, clock)
-        self._options = OptionData(market, Options(market), clock)
+        self._options = OptionData(market, options, clock)
         self._news = News(market)
         self._listed = [i for i, r in enumerate(market.listings) if r.kind != "index"]
         self._assets = {market.symbols[i]: _asset(market.listings[i]) for i in self._listed}

@@ -25,13 +25,13 @@ from sandbox.finnhub import Finnhub
 from sandbox.gate import Gate, Requests
 from sandbox.market import Market
 from sandbox.meters import Meters
+from sandbox.options import Options
 from sandbox.polygon import Polygon
 from sandbox.schwab import Schwab
+from sandbox.sp500 import SP500
 from sandbox.tiingo import Tiingo
 
 UNUSABLE = 78  # EX_CONFIG
-# A vendor each: its name, its routes, and its words for an error status.
-DOORS = (Schwab, Tiingo, Alpaca, Polygon, Finnhub, Databento)
 
 
 class Unservable(Exception):
@@ -48,9 +48,19 @@ def build(
     """Return the sandbox as one ASGI application; its vendors' limits are counted, not enforced."""
     clock, meters = clock or Clock(), meters or Meters(enforced=False)
     market, rules, requests = Market(seed, hours), Faults(seed, faults), Requests(clock.now)
-    control = Control(market, clock, rules, requests, meters)
+    options = Options(market)  # one for all: it remembers up to 45 MB
+    control = Control(market, options, clock, rules, requests, meters)
     console = Console(market, clock, rules, requests, control)
-    doors = [door(market, clock) for door in DOORS]
+    # A vendor each: its name, its routes, and its words for an error status.
+    doors = (
+        Schwab(market, options, clock),
+        Tiingo(market, clock),
+        Alpaca(market, options, clock),
+        Polygon(market, options, clock),
+        Finnhub(market, clock),
+        Databento(market, clock),
+        SP500(market),
+    )
     market.year(market.quotes(clock.ms()).moment.day)  # warm before the first request
     routes = [*console.routes(), *control.routes(), *(door.routes() for door in doors)]
     site = Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _nowhere})

@@ -34,9 +34,15 @@ class Control:
     """The routes under /control."""
 
     def __init__(
-        self, market: Market, clock: Clock, faults: Faults, requests: Requests, meters: Meters
+        self,
+        market: Market,
+        options: Options,
+        clock: Clock,
+        faults: Faults,
+        requests: Requests,
+        meters: Meters,
     ) -> None:
-        self._market, self._clock, self._options = market, clock, Options(market)
+        self._market, self._clock, self._options = market, clock, options
         self._faults, self._requests, self._meters = faults, requests, meters
 
     def routes(self) -> list[Route]:

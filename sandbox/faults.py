@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-VENDORS = ("schwab", "tiingo", "alpaca", "polygon", "finnhub", "databento", "discord")
+VENDORS = ("schwab", "tiingo", "alpaca", "polygon", "finnhub", "databento", "sp500", "discord")
 ANY = "*"
 MOST_RULES = 64
 

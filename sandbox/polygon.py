@@ -61,9 +61,9 @@ class Polygon:
     name = "polygon"
     error_answer = staticmethod(error_answer)
 
-    def __init__(self, market: Market, clock: Clock) -> None:
+    def __init__(self, market: Market, options: Options, clock: Clock) -> None:
         self._market, self._clock = market, clock
-        self._options, self._news = Options(market), News(market)
+        self._options, self._news = options, News(market)
         self._snapshots = Snapshots(market, self._options)
         self._payouts: tuple[date, list[dict[str, Any]]] | None = None
         self._listings = sorted(

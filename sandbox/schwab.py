@@ -17,6 +17,7 @@ from sandbox.clock import Clock
 from sandbox.days import NEW_YORK
 from sandbox.listing import DOW, Listing, key
 from sandbox.market import Market, Quotes
+from sandbox.options import Options
 from sandbox.schwab_chain import Asked, Chains
 from sandbox.schwab_oauth import OAuth, Tokens
 from sandbox.schwab_quotes import FIELDS, Writer, fundamentals
@@ -44,11 +45,11 @@ class Schwab:
     name = "schwab"
     error_answer = staticmethod(error_answer)
 
-    def __init__(self, market: Market, clock: Clock) -> None:
+    def __init__(self, market: Market, options: Options, clock: Clock) -> None:
         self._market, self._clock = market, clock
         self._tokens = Tokens(market.seed, clock)
         self._oauth = OAuth(self._tokens, clock)
-        self._writer, self._chains = Writer(market), Chains(market)
+        self._writer, self._chains = Writer(market), Chains(market, options)
         self._by_symbol = {spelled(r.symbol): i for i, r in enumerate(market.listings)}
         self._by_cusip = {cusip(r): i for i, r in enumerate(market.listings) if r.kind != "index"}
 

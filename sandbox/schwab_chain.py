@@ -106,8 +106,8 @@ class Asked:
 class Chains:
     """Writes chains, expirations and the quotes of single contracts."""
 
-    def __init__(self, market: Market) -> None:
-        self._market, self._options = market, Options(market)
+    def __init__(self, market: Market, options: Options) -> None:
+        self._market, self._options = market, options
         self._by_symbol = {spelled(row.symbol): row.symbol for row in market.listings}
         self._by_root = {row.symbol.replace(".", ""): row.symbol for row in market.listings}
         self._by_root |= {"SPX": INDEX, "SPXW": INDEX}

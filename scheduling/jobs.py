@@ -66,6 +66,13 @@ JOBS = (
         deadline=timedelta(minutes=10),
     ),
     Job(
+        id="sp500",
+        child="price_ingestor",
+        method="constituents",
+        cron="0 6 * * 1",
+        grace=timedelta(hours=24),
+    ),
+    Job(
         id="retention",
         child="price_ingestor",
         method="prune",

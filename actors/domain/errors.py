@@ -4,6 +4,7 @@
 
     UnknownSymbol   no vendor knows it: asking again changes nothing
     Unanswered      nobody could tell right now: ask again
+    Implausible     what was told cannot be true, so it was not taken over
     VendorError     a vendor that was asked directly could not; `providers.base` has its kinds
 """
 
@@ -30,6 +31,17 @@ class Unanswered(Exception):
 
     def __str__(self) -> str:
         return f"{self.question} could not be had: {self.why}"
+
+
+class Implausible(Exception):
+    """What was told cannot be true, and nothing was changed by it."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what, self.why = what, why
+
+    def __str__(self) -> str:
+        return f"{self.what} was refused: {self.why}"
 
 
 class VendorError(Exception):

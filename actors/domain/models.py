@@ -8,6 +8,9 @@ never gets past its adapter, and a zero in here is a real zero.
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Timeframe(StrEnum):
@@ -16,6 +19,15 @@ class Timeframe(StrEnum):
     MINUTE = "1m"
     FIVE_MINUTES = "5m"
     DAY = "1d"
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced(Generic[T]):
+    """What a vendor answered where its rows do not say it themselves: whose it is, and when it was asked."""
+
+    rows: T
+    source: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +211,15 @@ class Session:
     day: date
     opens: datetime
     closes: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MembersReport:
+    """What one look at the list of the S&P 500 changed."""
+
+    members: int
+    added: tuple[str, ...]
+    retired: tuple[str, ...]  # no longer followed; their history stays
 
 
 @dataclass(frozen=True, slots=True)

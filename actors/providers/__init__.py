@@ -14,4 +14,5 @@ PROVIDERS: Final = {
     "polygon": "actors.providers.polygon:Polygon",
     "finnhub": "actors.providers.finnhub:Finnhub",
     "databento": "actors.providers.databento:Databento",
+    "sp500": "actors.providers.sp500:SP500",
 }

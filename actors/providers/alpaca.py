@@ -55,6 +55,10 @@ MOST_PAGES = 40  # of one chain: more contracts than any underlying has
 STORIES_A_PAGE, MOST_STORIES = 50, 500
 MOST_MOVERS = 50
 YEARS_AHEAD = timedelta(days=1830)  # no option lives longer; without an end this week's are told
+OTHER_HOST = (
+    "its trading host refuses these keys; set ALPACA_TRADING_URL=https://api.alpaca.markets for live"
+    " ones, https://paper-api.alpaca.markets for those of a paper account"
+)
 DETAIL_LENGTH, HEADLINE_LENGTH, SUMMARY_LENGTH = 200, 500, 2_000
 
 TIMEFRAMES = {Timeframe.MINUTE: "1Min", Timeframe.FIVE_MINUTES: "5Min", Timeframe.DAY: "1Day"}
@@ -244,9 +248,15 @@ class Alpaca:
         return tuple(newest[:limit])
 
     async def hours(self, first: date, last: date, deadline: float) -> tuple[Session, ...]:
-        """Return the regular sessions of [first, last]; a day without one is closed."""
+        """Return the regular sessions of [first, last]; a day without one is closed.
+
+        `Unsupported` where the trading host refuses the keys: the data host may well take them.
+        """
         query = {"start": first.isoformat(), "end": last.isoformat()}
-        body = await self._get(self._trading, "/v2/calendar", query, deadline)
+        try:
+            body = await self._get(self._trading, "/v2/calendar", query, deadline)
+        except Denied:
+            raise _not_of_this_host() from None
         return tuple(found for found in parse_hours(body) if first <= found.day <= last)
 
     async def _contracts(
@@ -364,6 +374,12 @@ def refusal(status: int, body: Any) -> ProviderError | None:
     if status in (400, 404, 422):
         return Unsupported(VENDOR, f"refused the request: {words}")
     return None
+
+
+def _not_of_this_host() -> Unsupported:
+    error = Unsupported(VENDOR, OTHER_HOST)
+    error.by_plan = True
+    return error
 
 
 def invalid_symbols(words: str) -> frozenset[str]:

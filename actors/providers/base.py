@@ -15,7 +15,7 @@ An adapter raises nothing else.  It keeps no cache and retries nothing: that bel
 owns it, so it is written, tested and tuned once.  Clocks are given to it.
 """
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from actors.domain.errors import VendorError
 
@@ -74,6 +74,7 @@ class Unsupported(ProviderError):
     `by_plan` where it is the plan that lacks it (402, 403), not a symbol that is not there.
     """
 
+    again: ClassVar = False
     by_plan = False
 
 

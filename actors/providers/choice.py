@@ -16,8 +16,10 @@ USUAL = {
     Kind.RECOMMENDATIONS: ("finnhub",),
     Kind.EARNINGS: ("finnhub",),
     Kind.HOURS: ("schwab", "alpaca", "polygon", "finnhub"),
-    Kind.CONSTITUENTS: (),
+    Kind.CONSTITUENTS: ("sp500",),
 }
+
+JUDGES = ("polygon",)  # whose stories are said to be positive, neutral or negative
 
 
 def preference(settings: Settings, kind: Kind) -> tuple[str, ...]:

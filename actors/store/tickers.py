@@ -15,7 +15,7 @@ WITH given AS (
     UPDATE tickers t
     SET name = g.name, kind = g.kind, sector = g.sector, active = true, asked_at = NULL
     FROM given g
-    WHERE t.symbol = g.symbol
+    WHERE t.symbol = g.symbol AND t.left_at IS NULL
       AND (t.name, t.kind, t.sector, t.active, t.asked_at)
           IS DISTINCT FROM (g.name, g.kind, g.sector, true, NULL::timestamptz)
 )
@@ -50,12 +50,18 @@ UPDATE tickers t SET asked_at = g.at
 FROM unnest($1::text[], $2::timestamptz[]) AS g(symbol, at)
 WHERE t.symbol = g.symbol AND t.asked_at < g.at
 """
+MEMBERS = """
+SELECT symbol, name, kind, sector FROM tickers
+WHERE active AND asked_at IS NULL AND kind = 'stock' ORDER BY symbol
+"""
+REJOIN = "UPDATE tickers SET left_at = NULL WHERE symbol = ANY($1::text[])"
+LEAVE = "UPDATE tickers SET active = false, left_at = $2 WHERE symbol = ANY($1::text[])"
 RETIRE_UNASKED = "UPDATE tickers SET active = false WHERE active AND asked_at < $1"
 RETIRE = "UPDATE tickers SET active = false WHERE symbol = ANY($1::text[]) AND asked_at IS NOT NULL"
 
 
 async def sync(connection: Connection, tickers: Iterable[Ticker]) -> None:
-    """Make the tickers of the seed list active members, as the list has them."""
+    """Make the tickers of the seed list active members, as the list has them; not those that left since."""
     rows = list({ticker.symbol: ticker for ticker in tickers}.values())
     await connection.execute(
         SYNC,
@@ -69,6 +75,21 @@ async def sync(connection: Connection, tickers: Iterable[Ticker]) -> None:
 async def ids(connection: Connection) -> dict[str, int]:
     """Return the id of each active symbol."""
     return {row["symbol"]: row["id"] for row in await connection.fetch(IDS)}
+
+
+async def members(connection: Connection) -> list[Ticker]:
+    """Return the members of the S&P 500 as they are known, by symbol."""
+    return [Ticker(**row) for row in await connection.fetch(MEMBERS)]
+
+
+async def change_members(
+    connection: Connection, joined: Iterable[Ticker], left: Iterable[str], now: datetime
+) -> None:
+    """Follow who joined the S&P 500, and no longer who left it; their history stays."""
+    new = list(joined)
+    await connection.execute(REJOIN, [ticker.symbol for ticker in new])
+    await sync(connection, new)
+    await connection.execute(LEAVE, list(left), aware(now))
 
 
 async def asked(connection: Connection) -> dict[str, datetime]:

@@ -1,19 +1,25 @@
-"""GET /market/…: prices, quotes and bars."""
+"""GET /market/{price,quote,bars,range,volume}: what a symbol trades at, and traded at."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
+from statistics import mean
 from typing import Annotated, Self
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
+from actors.domain.bars import trading_day
 from actors.domain.models import Bar, Quote, Timeframe
 from actors.domain.symbols import normalise
-from api.deps import ASK_WITHIN, Answers, Newest, Symbol, TheTree
+from api.deps import ASK_WITHIN, STALE_AFTER, Answers, Newest, Symbol, TheTree
 from api.problems import AWAY, NOT_FOUND
+from api.told import age
 
 router = APIRouter(prefix="/market", tags=["market"], responses={**NOT_FOUND, **AWAY})
 
-STALE_AFTER = 300.0  # seconds of market time: more than two cycles of the `prices` job
+YEAR = timedelta(days=365)
+SPANS = (20, 30)  # sessions that a usual volume is the mean of
+SPAN_DAYS = timedelta(days=60)  # in which there are 30 sessions
 
 
 class Told(BaseModel):
@@ -86,6 +92,36 @@ class QuoteOut(PriceOut):
         )
 
 
+class RangeOut(Told):
+    """Where the price stands between the low and the high of the day and of 52 weeks: 0 is the low."""
+
+    current: float | None = Field(examples=[234.87])
+    day_low: float | None = Field(examples=[234.01])
+    day_high: float | None = Field(examples=[236.18])
+    day_position_pct: float | None = Field(examples=[39.63])
+    low_52w: float | None = Field(examples=[164.08])
+    high_52w: float | None = Field(examples=[237.49])
+    position_pct: float | None = Field(description="Within 52 weeks", examples=[96.43])
+    range_source: str = Field(
+        description="Who tells the 52 weeks: the quote's vendor, or our daily `bars`",
+        examples=["schwab"],
+    )
+
+
+class VolumeOut(Told):
+    """Today's shares beside those of a usual session; early in a session the ratio is low."""
+
+    current_volume: int | None = Field(examples=[46430718])
+    avg_volume_20d: float | None = Field(
+        description="Mean of the last 20 whole sessions", examples=[51203311.0]
+    )
+    avg_volume_30d: float | None = Field(examples=[50871220.5])
+    volume_ratio: float | None = Field(
+        description="Today's shares / those of a usual session of 20", examples=[0.91]
+    )
+    sessions: int = Field(description="Whole sessions that were looked at", examples=[30])
+
+
 class BarOut(BaseModel):
     """One bar; `polled` bars are built from polled quotes, so high and low are of what was seen."""
 
@@ -108,11 +144,10 @@ class BarsOut(BaseModel):
 
 
 def _told(quote: Quote, newest: datetime, *, kept: bool) -> dict[str, object]:
-    age = max((datetime.now(UTC) - quote.at).total_seconds(), 0.0)
     return {
         "symbol": quote.symbol,
         "at": quote.at,
-        "age_seconds": round(age, 1),
+        "age_seconds": age(quote.at),
         "stale": kept or (newest - quote.at).total_seconds() > STALE_AFTER,
         "source": quote.source,
         "delayed": quote.delayed,
@@ -138,6 +173,74 @@ async def read_quote(symbol: Symbol, tree: TheTree, answers: Answers, newest: Ne
     """Return the whole quote of a symbol: bid, ask, day range, 52-week range."""
     quote, kept = await _quote(symbol, tree, answers)
     return QuoteOut.of(quote, newest, kept=kept)
+
+
+@router.get("/range/{symbol}")
+async def read_range(symbol: Symbol, tree: TheTree, answers: Answers, newest: Newest) -> RangeOut:
+    """Return the day's and the 52 weeks' range of a symbol, and where its price stands in them."""
+    name = normalise(symbol)
+
+    async def ask() -> tuple[Quote, float | None, float | None, str]:
+        asked = tree.within(ASK_WITHIN).price_ingestor
+        quote = await asked.quote(name)
+        if quote.low_52w is not None and quote.high_52w is not None:
+            return quote, quote.low_52w, quote.high_52w, quote.source
+        now = datetime.now(UTC)
+        bars = await asked.bars(name, Timeframe.DAY, now - YEAR, now, 366)
+        lows, highs = [bar.low for bar in bars], [bar.high for bar in bars]
+        return quote, min(lows, default=None), max(highs, default=None), "bars"
+
+    (quote, low, high, source), kept = await answers.fresh_or_kept(("range", name), ask)
+    # A vendor's year may end yesterday.
+    low, high = _outer(min, low, quote.low, quote.last), _outer(max, high, quote.high, quote.last)
+    return RangeOut(
+        **_told(quote, newest, kept=kept),
+        current=quote.last,
+        day_low=quote.low,
+        day_high=quote.high,
+        day_position_pct=_position(quote.last, quote.low, quote.high),
+        low_52w=low,
+        high_52w=high,
+        position_pct=_position(quote.last, low, high),
+        range_source=source,
+    )
+
+
+@router.get("/volume/{symbol}")
+async def read_volume(symbol: Symbol, tree: TheTree, answers: Answers, newest: Newest) -> VolumeOut:
+    """Return today's volume of a symbol beside its usual one, by stored daily bars, fetched where they lack."""
+    name = normalise(symbol)
+
+    async def ask() -> tuple[Quote, list[int]]:
+        asked = tree.within(ASK_WITHIN).price_ingestor
+        quote = await asked.quote(name)
+        end = datetime.combine(trading_day(quote.at), time(), UTC)
+        bars = await asked.bars(name, Timeframe.DAY, end - SPAN_DAYS, end, max(SPANS))
+        return quote, [bar.volume for bar in bars]
+
+    (quote, volumes), kept = await answers.fresh_or_kept(("volume", name), ask)
+    usual, longer = (mean(volumes[-span:]) if volumes else None for span in SPANS)
+    ratio = round(quote.volume / usual, 4) if quote.volume is not None and usual else None
+    return VolumeOut(
+        **_told(quote, newest, kept=kept),
+        current_volume=quote.volume,
+        avg_volume_20d=usual,
+        avg_volume_30d=longer,
+        volume_ratio=ratio,
+        sessions=len(volumes),
+    )
+
+
+def _outer(of: Callable[..., float], *values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return of(known) if known else None
+
+
+def _position(price: float | None, low: float | None, high: float | None) -> float | None:
+    """Return the percent of the way from low to high; None where they are the same."""
+    if price is None or low is None or high is None or high <= low:
+        return None
+    return round((price - low) / (high - low) * 100, 2)
 
 
 @router.get("/bars/{symbol}")

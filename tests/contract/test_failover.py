@@ -27,7 +27,16 @@ from typing import Any, ClassVar
 import pytest
 
 from actors import provider_pool
-from actors.domain.models import Bar, BarPage, Profile, Quote, QuoteBatch, Timeframe, VendorState
+from actors.domain.models import (
+    Bar,
+    BarPage,
+    Profile,
+    Quote,
+    QuoteBatch,
+    Story,
+    Timeframe,
+    VendorState,
+)
 from actors.provider_pool import ProviderPool
 from actors.providers import choice
 from actors.providers.base import (
@@ -125,6 +134,12 @@ class Scripted:
     ) -> tuple[()]:
         await self._answer(Kind.EARNINGS, [symbol or "*"], deadline)
         return ()
+
+    async def news(
+        self, symbols: Sequence[str], since: datetime, limit: int, deadline: float
+    ) -> tuple[Story, ...]:
+        await self._answer(Kind.NEWS, symbols, deadline)
+        return (Story("1", self.tools.now(), self.name, "A headline", "https://x.example/"),)
 
 
 class Scene:
@@ -510,6 +525,25 @@ async def test_o08_one_question_flies_once(scene: Scene) -> None:
     first, last = date(2026, 11, 1), date(2026, 11, 30)
     await asyncio.gather(*(pool.earnings(first, last) for _ in range(50)))
     assert scene.counts() == {"schwab": 0, "alpaca": 0, "finnhub": 2}
+
+
+async def test_o08_who_is_asked_a_list_gets_its_source_and_its_time(scene: Scene) -> None:
+    pool = await scene.pool()
+    first, last = date(2026, 11, 1), date(2026, 11, 30)
+    told = await pool.earnings(first, last)
+    assert (told.rows, told.source, told.at) == ((), "finnhub", scene.clock.at)
+    scene.clock.move(600)
+    assert await pool.earnings(first, last) == told  # kept, and as old as it is
+
+
+async def test_o04_judged_news_are_of_who_judges(scene: Scene) -> None:
+    pool = await scene.pool(("finnhub", "polygon"))
+    since = scene.clock.at - timedelta(days=1)
+    assert (await pool.news(["S1"], since)).source == "finnhub"
+    assert (await pool.news(["S1"], since, judged=True)).source == "polygon"
+    other = await scene.pool(("finnhub",))
+    with pytest.raises(Unsupported, match="nobody who is configured judges news; set KEY"):
+        await other.news(["S1"], since, judged=True)
 
 
 # --- TC-O09: pages

@@ -380,6 +380,14 @@ async def test_hours_are_the_exchanges(bench: Bench) -> None:
     assert hours[4].closes == datetime(2026, 11, 27, 18, tzinfo=UTC)  # an early one
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_keys_of_another_trading_host_are_no_wrong_keys(bench: Bench, status: int) -> None:
+    await bench.fault(vendor="alpaca", kind="status", status=status, path="/v2/calendar")
+    with pytest.raises(Unsupported, match="ALPACA_TRADING_URL") as caught:
+        await bench.adapter().hours(date(2026, 11, 20), date(2026, 11, 30), soon())
+    assert caught.value.by_plan  # so that the hours are left alone, and nothing else
+
+
 @pytest.mark.parametrize("status", [500, 503])
 async def test_a_fault_is_unavailable(bench: Bench, status: int) -> None:
     await bench.fault(vendor="alpaca", kind="status", status=status)

@@ -14,8 +14,8 @@ import pytest
 from actors.client import Gone
 from actors.domain import universe
 from actors.domain.bars import trading_day
-from actors.domain.errors import Unanswered, UnknownSymbol
-from actors.domain.models import Bar, Quote, QuoteBatch, Timeframe
+from actors.domain.errors import Implausible, Unanswered, UnknownSymbol
+from actors.domain.models import Bar, Quote, QuoteBatch, Ranking, Ticker, Timeframe
 from actors.price_ingestor import MOST_ASKED, PriceIngestor
 from actors.providers.base import RateLimited
 from actors.settings import Settings
@@ -56,6 +56,7 @@ class Pool:
         self.asked = []
         self.days = []  # daily bars it can tell
         self.days_asked = []
+        self.listed = [ticker for ticker in universe.seed() if ticker.kind == "stock"]
 
     def within(self, seconds):
         return self
@@ -108,6 +109,11 @@ class Pool:
         if self.error is not None:
             raise self.error
         return tuple(bar for bar in self.days if bar.symbol == symbol and start <= bar.at < end)
+
+    async def constituents(self):
+        if self.error is not None:
+            raise self.error
+        return tuple(self.listed)
 
     async def status(self):
         return ()
@@ -522,3 +528,130 @@ async def test_pruning_drops_old_days_and_rows_and_prepares_the_coming_days(born
     clock.turn(days=4)
     await ingestor.prune()
     assert (await ingestor.refresh()).bars == len(SYMBOLS)
+
+
+# --- the members of the S&P 500
+
+
+async def test_who_joins_is_followed_and_who_leaves_is_not_but_keeps_its_history(
+    born, pool, clock, database
+):
+    ingestor = await born()
+    await ingestor.refresh()
+    pool.trade(100, symbols=["MMM"])
+    clock.turn(seconds=120)
+    await ingestor.refresh()
+    history = await minutes(ingestor, "MMM", clock)
+    assert history
+
+    pool.listed = [t for t in pool.listed if t.symbol != "MMM"]
+    pool.listed.append(Ticker("NEWCO", "New Company", "stock", "Energy"))
+    pool.volumes["NEWCO"] = 5
+    report = await ingestor.constituents()
+    assert (report.members, report.added, report.retired) == (503, ("NEWCO",), ("MMM",))
+    members = {ticker.symbol: ticker for ticker in await ingestor.members()}
+    assert members["NEWCO"].sector == "Energy"
+    assert "MMM" not in members
+    assert "SPY" not in members
+
+    clock.turn(seconds=120)
+    await ingestor.refresh()
+    assert "NEWCO" in pool.asked[-1]
+    assert "MMM" not in pool.asked[-1]
+    row = await database.run(
+        lambda c: c.fetchrow("SELECT active, left_at FROM tickers WHERE symbol = 'MMM'")
+    )
+    assert (row["active"], row["left_at"]) == (False, clock() - timedelta(seconds=120))
+    again = await ingestor.constituents()
+    assert (again.added, again.retired) == ((), ())
+
+    asked = await minutes(ingestor, "MMM", clock)  # which follows it for a day
+    assert asked[: len(history)] == history
+
+
+async def test_the_seed_list_brings_nobody_back_who_left(born, pool, clock):
+    ingestor = await born()
+    pool.listed = [t for t in pool.listed if t.symbol != "MMM"]
+    pool.listed.append(Ticker("NEWCO", "New Company", "stock", "Energy"))
+    await ingestor.constituents()
+    await ingestor.quote("MMM")  # somebody asks for it still
+    second = await born()
+    known = [ticker.symbol for ticker in await second.members()]
+    assert "MMM" not in known
+    assert "NEWCO" in known
+    clock.turn(days=2)
+    await second.refresh()
+    assert "MMM" not in pool.asked[-1]
+
+    pool.listed.append(next(t for t in universe.seed() if t.symbol == "MMM"))
+    assert (await second.constituents()).added == ("MMM",)
+    assert "MMM" in [ticker.symbol for ticker in await (await born()).members()]
+
+
+async def test_a_symbol_that_was_asked_for_stays_when_it_joins(born, pool, clock):
+    ingestor = await born()
+    pool.volumes["NEWCO"] = 5
+    await ingestor.quote("NEWCO")
+    pool.listed.append(Ticker("NEWCO", "New Company", "stock", "Energy"))
+    await ingestor.constituents()
+    clock.turn(days=2)  # nobody has asked again
+    await ingestor.refresh()
+    assert "NEWCO" in pool.asked[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda rows: rows[:494], "it has 494 members"),
+        (lambda rows: rows + [Ticker(f"X{n}", "x") for n in range(8)], "it has 511 members"),
+        (lambda rows: rows[8:] + [Ticker(f"X{n}", "x") for n in range(7)], "15 members at once"),
+    ],
+    ids=["too few", "too many", "too many changes"],
+)
+async def test_a_list_that_cannot_be_true_changes_nothing(born, pool, caplog, change, why):
+    ingestor = await born()
+    before = await ingestor.members()
+    pool.listed = change(pool.listed)
+    with pytest.raises(Implausible, match=why):
+        await ingestor.constituents()
+    assert why in caplog.text
+    assert await ingestor.members() == before
+    assert await (await born()).members() == before
+
+
+async def test_as_many_changes_as_may_be_are_made(born, pool):
+    ingestor = await born()
+    pool.listed = [*pool.listed[7:], *(Ticker(f"X{n}", "x") for n in range(7))]
+    report = await ingestor.constituents()
+    assert len(report.added) == len(report.retired) == 7
+
+
+async def test_a_list_that_cannot_be_had_is_the_jobs_error(born, pool):
+    ingestor = await born()
+    pool.error = RateLimited("sp500", "too many requests (429)")
+    with pytest.raises(RateLimited):
+        await ingestor.constituents()
+    assert len(await ingestor.members()) == 503
+
+
+async def test_movers_are_of_the_members_and_cost_nothing(born, pool, clock):
+    ingestor = await born()
+    with pytest.raises(Unanswered, match="no quotes have come yet"):
+        await ingestor.movers(Ranking.GAINERS, 5)
+    pool.tell("AAPL", change_percent=3.0, change=2.9)
+    pool.tell("MSFT", change_percent=-4.0, change=-4.1)
+    pool.tell("SPY", change_percent=9.0, change=9.0)  # a fund is no member
+    pool.tell("NVDA", change_percent=7.0, at=clock() - timedelta(days=1))  # that was yesterday
+    await ingestor.refresh()
+    asked = len(pool.asked)
+    gainers = await ingestor.movers(Ranking.GAINERS, 5)
+    assert [(row.symbol, row.change_percent) for row in gainers.rows] == [("AAPL", 3.0)]
+    assert (gainers.at, gainers.source) == (clock(), "schwab")
+    assert [row.symbol for row in (await ingestor.movers(Ranking.LOSERS, 5)).rows] == ["MSFT"]
+    pool.volumes["KO"] = 9_000
+    clock.turn(seconds=120)
+    await ingestor.refresh()
+    active = await ingestor.movers(Ranking.ACTIVE, 3)
+    assert active.rows[0].symbol == "KO"
+    assert len(active.rows) == 3
+    assert len(pool.asked) == asked + 1

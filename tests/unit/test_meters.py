@@ -144,7 +144,7 @@ def test_an_unusable_text_is_refused(text: str) -> None:
 LARGER = {"databento": "100/s"}
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", PLANS)
 def test_what_an_adapter_keeps_by_itself_is_within_a_plan(name: str) -> None:
     module, _, attribute = PROVIDERS[name].partition(":")
     kept = read_plan(getattr(importlib.import_module(module), attribute).limits)
