@@ -771,7 +771,7 @@ def test_the_console_shows_and_does(client):
 def test_elsewhere_there_is_nothing(client):
     assert client.get("/nope").status_code == 404
     assert client.get("/control/prices").status_code == 405
-    assert client.get("/tiingo/iex/").status_code == 404
+    assert client.get("/nobody/iex/").status_code == 404
     assert client.get("/schwab/trader/v1/accounts").status_code == 404
 
 
