@@ -39,6 +39,7 @@ bench: $(STAMP)  ## run every benchmark
 	$(BIN)/python -m benchmarks.tree_memory
 	$(BIN)/python -m benchmarks.replacement
 	$(BIN)/python -m benchmarks.overshoot
+	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.failover
 	$(BIN)/python -m benchmarks.limits
 

@@ -211,6 +211,84 @@ def doctor() -> None:
 
 
 @app.command()
+def backfill(
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="First day, YYYY-MM-DD.")],
+    symbols: Annotated[
+        list[str] | None, typer.Argument(metavar="SYMBOL...", help="BRK.B and BRK-B are the same.")
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option("--to", metavar="DATE", help="Last day; default: the newest there is."),
+    ] = None,
+    timeframe: Annotated[str, typer.Option(metavar="1m|1d", help="Length of the bars.")] = "1d",
+    universe: Annotated[
+        str | None, typer.Option(metavar="sp500", help="All stocks of the seed list.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Default: the cheapest, free ones first.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="USD", help="What it may cost, where it costs money.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to the price, whatever it is.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask for everything anew, as after a split.")
+    ] = False,
+) -> None:
+    """Fetch history and store it; Ctrl-C stops it, and the same command goes on where it stopped."""
+    where = settings.read().volaris_home
+    api = home.read_run(where).get("api")
+    if not api or not home.is_locked(where):
+        print(f"nothing is running in {where}; start it with `volaris up`", file=sys.stderr)
+        sys.exit(NOT_RUNNING)
+    body: dict[str, Any] = {"symbols": symbols or [], "from": first, "timeframe": timeframe}
+    given = {"to": last, "universe": universe, "provider": provider, "max_cost": max_cost}
+    body |= {name: value for name, value in given.items() if value is not None}
+    sys.exit(_backfill(api, body | ({"again": True} if again else {}), yes=yes))
+
+
+def _backfill(api: str, body: dict[str, Any], *, yes: bool) -> int:
+    import httpx
+
+    from actors.backfill_view import Backfill, Failed, clock
+
+    one = Backfill(api)
+    try:
+        told = one.ask(body)
+        if told["state"] == "priced":
+            print(f"{told['vendor']} wants {told['price']:.2f} dollars for it")
+            if not (yes or (sys.stdin.isatty() and typer.confirm("Pay that?"))):
+                print("nothing was bought; agree with --yes or --max-cost USD", file=sys.stderr)
+                return 1
+            told = one.ask(body | {"max_cost": told["price"]})
+        if told["state"] == "running":
+            print(
+                f"{told['vendor']}: {told['symbols']} symbols, about {told['rows_expected']:,} bars in"
+                f" {told['requests_planned']} requests, {clock(told['seconds_left'])} at its limits"
+            )
+        one.watch()
+        if one.told["silent"]:
+            print(f"no bars of {' '.join(one.told['silent'])}: unknown, or not listed then")
+    except KeyboardInterrupt:
+        if one.told.get("state") == "running":
+            one.cancel()
+            print(f"\nstopped at {one.told['rows']:,} bars; the same command goes on from there")
+        return INTERRUPTED
+    except Failed as e:
+        print(f"volaris: {e}", file=sys.stderr)
+        return 1
+    except httpx.HTTPError as e:
+        print(
+            f"the API does not answer ({type(e).__name__}); the backfill goes on without being watched",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        one.close()
+    return 0
+
+
+@app.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="A record that VOLARIS_RECORD=1 has made.")],
     budget: Annotated[

@@ -17,7 +17,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from uuid import UUID
 
+from actors.domain.backfill import BackfillRequest, BackfillStatus
 from actors.domain.models import (
     Bar,
     BarPage,
@@ -92,6 +94,16 @@ class ProviderPool(Protocol):
         *,
         sweep: bool = True,
     ) -> BarPage: ...
+    async def bars_cost(
+        self,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        vendor: str,
+        *,
+        sweep: bool = False,
+    ) -> float: ...
     async def chain(
         self,
         symbol: str,
@@ -130,6 +142,10 @@ class PriceIngestor(Protocol):
     async def bars(
         self, symbol: str, timeframe: Timeframe, start: datetime, end: datetime, limit: int
     ) -> tuple[Bar, ...]: ...
+    async def backfill(self, request: BackfillRequest) -> BackfillStatus: ...
+    async def backfills(self) -> tuple[BackfillStatus, ...]: ...
+    async def backfill_status(self, number: UUID) -> BackfillStatus | None: ...
+    async def cancel_backfill(self, number: UUID) -> BackfillStatus | None: ...
 
 
 class Supervisor(Protocol):

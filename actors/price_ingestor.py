@@ -11,10 +11,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from actors import crash
+from actors.backfill import Backfills
 from actors.client import Gone, Tree
 from actors.domain import universe
+from actors.domain.backfill import BackfillRequest, BackfillStatus
 from actors.domain.bars import Tally, daily, fault, is_fresh, minute, missing, observe, trading_day
 from actors.domain.calendar import FIRST_YEAR
 from actors.domain.errors import Unanswered, UnknownSymbol
@@ -22,8 +25,8 @@ from actors.domain.models import Bar, Quote, RefreshReport, Ticker, Timeframe
 from actors.domain.symbols import normalise
 from actors.providers.base import ProviderError
 from actors.settings import Settings
+from actors.store import backfills, history, jobs, tickers
 from actors.store import bars as bar_store
-from actors.store import history, jobs, tickers
 from actors.store import quotes as quote_store
 from actors.store.database import Connection, Database, DatabaseAway, aware
 
@@ -64,6 +67,7 @@ class PriceIngestor:
         self._tree, self._now = tree, now
         self._bar_days = settings.volaris_bars_1m_days
         self._database = Database.of(settings)
+        self._backfills = Backfills(settings, self._database, tree, now)
         self._ids: dict[str, int] = {}
         self._quotes: dict[str, Quote] = {}
         self._asked: OrderedDict[str, datetime] = OrderedDict()  # the longest unasked first
@@ -91,11 +95,13 @@ class PriceIngestor:
         self._quotes = {quote.symbol: quote for quote in quotes}
         self._asked = OrderedDict(sorted(asked.items(), key=lambda item: item[1]))
         self._stored_asked = dict(asked)
+        await self._backfills.start()
 
     async def stop(self) -> None:
         """Finish the work in hand, take no more, close."""
         self._stopping = True
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        flights = self._flights.values()
+        await asyncio.gather(self._backfills.stop(), *flights, return_exceptions=True)
         await self._database.close()
 
     # --- messages
@@ -143,6 +149,22 @@ class PriceIngestor:
             read = bar_store.days
             await self._complete(name, start, end)
         return tuple(await self._read(name, lambda c: read(c, name, start, end, limit)))
+
+    async def backfill(self, request: BackfillRequest) -> BackfillStatus:
+        """Begin, go on with or lengthen a backfill, as `Backfills.ask` promises it; return how it stands."""
+        return await self._backfills.ask(request)
+
+    async def backfills(self) -> tuple[BackfillStatus, ...]:
+        """Return the newest backfills first."""
+        return await self._backfills.latest()
+
+    async def backfill_status(self, number: UUID) -> BackfillStatus | None:
+        """Return how a backfill stands, None where there is none of that id."""
+        return await self._backfills.status(number)
+
+    async def cancel_backfill(self, number: UUID) -> BackfillStatus | None:
+        """Stop a backfill that runs; asked for again it goes on where it stopped."""
+        return await self._backfills.cancel(number)
 
     # --- the universe
 
@@ -349,6 +371,7 @@ class PriceIngestor:
         async def step(connection: Connection) -> None:
             await jobs.prune(connection, now - KEPT_ROWS)
             await history.prune(connection, now - KEPT_ROWS)
+            await backfills.prune(connection, now - KEPT_ROWS)
             await tickers.touch(connection, asked)
             await tickers.retire_unasked(connection, now - ASKED_FOR)
 

@@ -218,6 +218,28 @@ class ProviderPool:
             Kind.BARS, key, lambda: self._first(Kind.BARS, ask, vendor=vendor), sweep=sweep
         )
 
+    async def bars_cost(
+        self,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        vendor: str,
+        *,
+        sweep: bool = False,
+    ) -> float:
+        """Return the dollars that a vendor wants for bars, where it sells them by the byte."""
+        _refuse_naive(start, end)
+        asked, frame = tuple(dict.fromkeys(symbols)), Timeframe(timeframe)
+
+        def ask(desk: Desk, by: float) -> Awaitable[float]:
+            return desk.ask(Kind.BARS, lambda seller: seller.cost(asked, frame, start, end, by))
+
+        key = ("cost", asked, frame, start, end, vendor)
+        return await self._once(
+            Kind.BARS, key, lambda: self._first(Kind.BARS, ask, vendor=vendor), sweep=sweep
+        )
+
     async def chain(
         self,
         symbol: str,

@@ -9,7 +9,7 @@ from actors.client import DeadlineExceeded, Tree, Unreachable
 from api import docs, problems
 from api.answers import LastAnswers
 from api.deps import LOOK_WITHIN, TheTree
-from api.routers import logins, market, providers, system
+from api.routers import backfills, logins, market, providers, system
 
 DESCRIPTION = """
 Market data for options traders, served by a supervised tree of actors.
@@ -32,7 +32,8 @@ def create_app(tree: Tree, version: str, *, always_open: bool) -> FastAPI:
     docs.install(app)
     app.add_api_route("/health", health, tags=["health"])
     app.add_api_route("/ready", ready, tags=["health"], response_model=None)
-    for router in (market.router, providers.router, logins.router, system.router):
+    routers = (market, backfills, providers, logins, system)
+    for router in (module.router for module in routers):
         app.include_router(router, prefix="/api/v1")
     return app
 

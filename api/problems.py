@@ -50,7 +50,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, e: HTTPException) -> JSONResponse:
-        titles = {404: "Not Found", 405: "Method Not Allowed"}
+        titles = {404: "Not Found", 405: "Method Not Allowed", 422: "Unprocessable Content"}
         return problem(
             request,
             e.status_code,

@@ -105,6 +105,16 @@ class Provider(Protocol):
         `next` of the answer before.
         """
 
+    async def cost(
+        self,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        deadline: float,
+    ) -> float:
+        """Return the dollars that the bars would cost; only who sells by the byte has it."""
+
     async def chain(
         self, symbol: str, deadline: float, first: date | None = None, last: date | None = None
     ) -> "Chain":

@@ -36,6 +36,15 @@ ADD = """
 INSERT INTO tickers (symbol, name, kind, sector, asked_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (symbol) DO UPDATE SET active = true RETURNING id
 """
+# Known, but not followed: who has history need not have quotes.
+NAME = """
+INSERT INTO tickers (symbol, name, kind, active)
+SELECT g.symbol, g.symbol, 'stock', false FROM unnest($1::text[]) AS g(symbol)
+WHERE NOT EXISTS (SELECT FROM tickers t WHERE t.symbol = g.symbol)
+ORDER BY g.symbol
+ON CONFLICT (symbol) DO NOTHING
+"""
+NAMED = "SELECT symbol, id FROM tickers WHERE symbol = ANY($1::text[])"
 TOUCH = """
 UPDATE tickers t SET asked_at = g.at
 FROM unnest($1::text[], $2::timestamptz[]) AS g(symbol, at)
@@ -75,6 +84,16 @@ async def add(connection: Connection, ticker: Ticker, asked_at: datetime) -> int
             ADD, ticker.symbol, ticker.name, ticker.kind, ticker.sector, asked_at
         )
     return int(found)
+
+
+async def identify(connection: Connection, symbols: Iterable[str]) -> dict[str, int]:
+    """Return the id of each symbol, followed or not; new ones get one, and are not followed."""
+    names = sorted(set(symbols))
+    rows = await connection.fetch(NAMED, names)
+    if len(rows) < len(names):
+        await connection.execute(NAME, names)
+        rows = await connection.fetch(NAMED, names)
+    return {row["symbol"]: row["id"] for row in rows}
 
 
 async def touch(connection: Connection, seen: Mapping[str, datetime]) -> None:

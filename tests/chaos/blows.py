@@ -181,9 +181,7 @@ class Ray:
 
 def apart(tree, child, how, *args):
     """Hurt a child from a process of its own: Ray may end a driver whose head has died under it."""
-    told = json.dumps(
-        [str(tree.home), child, tree.children()[child]["generation"], how.__name__, args]
-    )
+    told = json.dumps([str(tree.home), name_of(tree, child), how.__name__, args])
     with contextlib.suppress(subprocess.TimeoutExpired):  # what hangs is the victim
         subprocess.run([sys.executable, "-m", "tests.chaos.blows", told], timeout=60, check=True)
 

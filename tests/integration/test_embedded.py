@@ -127,7 +127,11 @@ async def test_a_zombie_is_not_a_running_server(home):
     zombie.wait()
 
 
-@pytest.mark.parametrize("pid_file", [f"{os.getpid()}\n", "1\n", "", "not a pid", "999999999\n"])
+@pytest.mark.parametrize(
+    "pid_file",
+    [f"{os.getpid()}\n", "1\n", "", "not a pid", "999999999\n"],
+    ids=["ours", "init", "empty", "text", "nobody"],  # the same in every worker
+)
 async def test_a_stale_pid_file_stops_nobody(home, pid_file):
     start(home)
     kill(server_pid(home))

@@ -324,7 +324,7 @@ def case(name: str, message: str = "Words.", **more: Any) -> dict[str, Any]:
         (422, {"detail": "Invalid schema: x"}, Unsupported),
         (422, case("symbology_invalid_request"), Unresolved),
         (422, LATE, OutOfRange),
-        (403, case("dataset_unavailable_range", "Use an end time before 2026-11-23T17:00:00Z."), OutOfRange),
+        (422, case("dataset_unavailable_range", "Use an end before 2026-11-23T17:00:00Z."), OutOfRange),
         (422, case("data_start_before_available_start"), OutOfRange),
     ],
 )  # fmt: skip

@@ -139,7 +139,8 @@ def test_an_unusable_text_is_refused(text: str) -> None:
         read(text)
 
 
-# Databento allows 20/s of metadata and 100/s of bars: the app keeps the first, the sandbox counts the second.
+# Databento allows 20/s of metadata and 100/s of bars: the app keeps the first, the sandbox counts
+# the second.
 LARGER = {"databento": "100/s"}
 
 
