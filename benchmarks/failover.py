@@ -71,10 +71,10 @@ class NoBooks:
         return None
 
 
-def sandbox():
+def sandbox(*options):
     """Start a sandbox on a free port; return (process, URL)."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sandbox", "--port", "0", "--no-limits"],
+        [sys.executable, "-m", "sandbox", "--port", "0", *options],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -135,7 +135,7 @@ async def measure(url, home, first, second, fault, names):
 
 async def run(options):
     names = [ticker.symbol for ticker in universe.seed()]
-    process, url = sandbox()
+    process, url = sandbox("--no-limits")
     rows = []
     try:
         with tempfile.TemporaryDirectory(dir="/tmp") as home:
