@@ -40,6 +40,8 @@ bench: $(STAMP)  ## run every benchmark
 	$(BIN)/python -m benchmarks.replacement
 	$(BIN)/python -m benchmarks.overshoot
 	$(BIN)/python -m benchmarks.backfill
+	$(BIN)/python -m benchmarks.failover
+	$(BIN)/python -m benchmarks.limits
 
 soak: $(STAMP)   ## 5,000 price cycles in an hour while every part is killed in turn
 	$(BIN)/python -m benchmarks.soak

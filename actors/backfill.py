@@ -126,7 +126,7 @@ class Backfills:
                     if request.max_cost is not None and dollars > request.max_cost:
                         raise ValueError(
                             f"max_cost must be {_up(dollars):.2f} or more: {plan.vendor} wants"
-                            f" {dollars:.2f} dollars, was {request.max_cost:g}"
+                            f" {dollars:.4g} dollars, was {request.max_cost:g}"
                         )
         agreed = not dollars or request.max_cost is not None
 

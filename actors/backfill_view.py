@@ -74,25 +74,24 @@ class Backfill:
             TextColumn("{task.percentage:>3.0f} %  {task.fields[said]}"),
             TimeElapsedColumn(),
         )
-        begun, first = time.monotonic(), self.told["rows"]
+        begun, first = time.monotonic(), dict(self.told)
         with Progress(*columns, transient=False) as progress:
             task = progress.add_task(self.told["vendor"], total=1.0, said="")
             while True:
-                rate = (self.told["rows"] - first) / max(time.monotonic() - begun, 0.1)
-                progress.update(task, completed=self._share(), said=self._said(rate))
+                said = self._said(first, time.monotonic() - begun)
+                progress.update(task, completed=self._share(), said=said)
                 if self.told["state"] in OVER:
                     return
                 time.sleep(LOOK_EVERY)
                 self.look()
 
     def _lines(self, say: Callable[[str], None]) -> None:
-        begun, first, last = time.monotonic(), self.told["rows"], -TELL_EVERY
+        begun, first, last = time.monotonic(), dict(self.told), -TELL_EVERY
         while True:
             now = time.monotonic() - begun
             over = self.told["state"] in OVER
             if now - last >= TELL_EVERY or over:
-                rate = (self.told["rows"] - first) / max(now, 0.1)
-                say(f"{self.told['vendor']} {self._share():4.0%}  {self._said(rate)}")
+                say(f"{self.told['vendor']} {self._share():4.0%}  {self._said(first, now)}")
                 sys.stdout.flush()
                 last = now
             if over:
@@ -106,12 +105,18 @@ class Backfill:
         sent, planned = int(self.told["requests"]), int(self.told["requests_planned"])
         return min(sent / max(planned, 1), 1.0)
 
-    def _said(self, rate: float) -> str:
+    def _said(self, first: dict[str, Any], seconds: float) -> str:
+        """Return how far it is; the time left is the plan's, or longer where it is slower than that."""
         told = self.told
+        rate = (told["rows"] - first["rows"]) / max(seconds, 0.1)
+        pace = (told["requests"] - first["requests"]) / max(seconds, 0.1)
+        left = told["seconds_left"]
+        if pace > 0:
+            left = max(left, (told["requests_planned"] - told["requests"]) / pace)
         text = f"{told['rows']:,} bars, {told['requests']} of {told['requests_planned']} requests"
         if told["state"] in OVER:
             return text
-        text += f", {rate:,.0f} bars/s, {clock(told['seconds_left'])} left"
+        text += f", {rate:,.0f} bars/s, {clock(left)} left"
         return f"{text}; waits: {told['waiting']}" if told["waiting"] else text
 
     def _take(self, answer: httpx.Response) -> None:

@@ -294,6 +294,9 @@ class Boot:
             # Ray would keep a record of each of the last 100,000 calls in the head: with four pulses a
             # second that is a growth of hours, and only its dashboard's list of tasks ever reads it.
             "RAY_task_events_report_interval_ms": "0",
+            # Nobody reads Ray's own metrics: they cost each process 2 MB in its first minutes, the raylet
+            # some for ever, and a port on all interfaces that answers without the token.
+            "RAY_enable_metrics_collection": "false",
             "OPENBLAS_NUM_THREADS": "1",  # a pool of threads in each actor is memory for nothing
             "PYTHONUNBUFFERED": "1",
         }

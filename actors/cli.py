@@ -256,7 +256,7 @@ def _backfill(api: str, body: dict[str, Any], *, yes: bool) -> int:
     try:
         told = one.ask(body)
         if told["state"] == "priced":
-            print(f"{told['vendor']} wants {told['price']:.2f} dollars for it")
+            print(f"{told['vendor']} wants {told['price']:.4g} dollars for it")
             if not (yes or (sys.stdin.isatty() and typer.confirm("Pay that?"))):
                 print("nothing was bought; agree with --yes or --max-cost USD", file=sys.stderr)
                 return 1

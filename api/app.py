@@ -32,9 +32,8 @@ def create_app(tree: Tree, version: str, *, always_open: bool) -> FastAPI:
     docs.install(app)
     app.add_api_route("/health", health, tags=["health"])
     app.add_api_route("/ready", ready, tags=["health"], response_model=None)
-    routers = (market, companies, overview, backfills, providers, logins, system)
-    for router in (module.router for module in routers):
-        app.include_router(router, prefix="/api/v1")
+    for module in (market, companies, overview, backfills, providers, logins, system):
+        app.include_router(module.router, prefix="/api/v1")
     return app
 
 

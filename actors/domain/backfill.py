@@ -20,7 +20,6 @@ from actors.domain.symbols import normalise
 
 MOST_SYMBOLS = 2_000
 ROWS = {Timeframe.MINUTE: 390, Timeframe.DAY: 1}  # bars of a symbol in one session
-MOST_ROWS = 10_000  # of one answer that we cut to measure: what memory is planned for
 TURN = 0.4  # seconds for an answer to be had and stored, where no limit is in the way
 BYTES_A_ROW = 150
 
@@ -159,6 +158,9 @@ class Shop:
     paged: bool = (
         False  # the rest of an answer is on its next page, else a question must fit an answer
     )
+    wall: bool = (
+        False  # an answer's rows are those of a stretch of time in which all trades, all the time
+    )
     alone: bool = False  # an answer has one symbol's bars or one day's, whichever takes fewer
     paid: bool = False  # by the byte: its price is asked first
     named: bool = False  # its free plan refuses, so it is asked only by name
@@ -172,9 +174,7 @@ SHOPS = {
     "polygon": Shop(1_000, 50_000, {MINUTE: 730, DAY: 730}, paged=True, alone=True),
     "tiingo": Shop(1, 2_000 - 50, {MINUTE: 60, DAY: EVER}),  # it tells the newest 2,000 minutes
     "finnhub": Shop(1, 20 * 390, {MINUTE: 360, DAY: EVER}, named=True),  # a month of minutes
-    "databento": Shop(
-        2_000, MOST_ROWS, {MINUTE: 1_300, DAY: 1_300}, minutes=960, paid=True
-    ),  # EQUS.MINI: 2023
+    "databento": Shop(2_000, 20_000, {MINUTE: 1_300, DAY: 1_300}, paged=True, wall=True, paid=True),
 }
 
 
@@ -295,7 +295,7 @@ def planned(
     requests = 0
     for part in parts:
         within = bisect_left(days, _after(part.end)) - bisect_left(days, part.start.date())
-        requests += _requests(shop, len(part.symbols), within, per, timeframe)
+        requests += _requests(shop, part, within, timeframe)
     rows = len(symbols) * len(days) * per
     needs = {"requests": requests, "bytes": rows * BYTES_A_ROW, "symbols": 0}
     waits = [rate.wait(needs[rate.what]) for rate in offer.rates]
@@ -337,7 +337,7 @@ def _parts(
     end: datetime,
     days: Sequence[date],
 ) -> list[Part]:
-    per = 1 if timeframe is Timeframe.DAY else shop.minutes
+    per = ROWS[timeframe]
     size = min(shop.symbols, len(symbols))
     step = max(len(days), 1)  # sessions of a part
     if not shop.paged:
@@ -353,8 +353,13 @@ def _parts(
     ]
 
 
-def _requests(shop: Shop, symbols: int, days: int, per: int, timeframe: Timeframe) -> int:
+def _requests(shop: Shop, part: Part, days: int, timeframe: Timeframe) -> int:
+    """Return how many answers a part takes; it holds `days` sessions."""
+    symbols, per = len(part.symbols), ROWS[timeframe]
+    if shop.wall:
+        step = timedelta(days=1) if timeframe is Timeframe.DAY else timedelta(minutes=1)
+        return math.ceil((part.end - part.start) / (step * max(1, shop.rows // symbols)))
     if shop.alone:
         each = symbols * max(1, math.ceil(days * per / shop.rows))
-        return max(1, min(each, days)) if timeframe is Timeframe.DAY else max(1, each)
+        return max(1, min(each, days)) if timeframe is Timeframe.DAY else each
     return max(1, math.ceil(symbols * days * per / shop.rows))

@@ -181,12 +181,15 @@ class Limiter:
             return ()
         [cap] = caps
         cap.roll(self._now())
-        if new := cap.new(symbols, sweep=SWEEP.get()):
+        dark = self._clock() < self._dark_until
+        if not dark and (new := cap.new(symbols, sweep=SWEEP.get())):
             cap.symbols.update(new)
             try:
-                await self._written()
-            except StoreAway:
+                async with asyncio.timeout(COVER_WITHIN):
+                    await self._written()
+            except (StoreAway, TimeoutError):
                 cap.symbols.difference_update(new)
+                self._dark_until = self._clock() + DARK
         return tuple(symbol for symbol in symbols if symbol in cap.symbols)
 
     # --- what the vendor says

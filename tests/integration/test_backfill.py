@@ -375,7 +375,7 @@ async def test_nothing_is_bought_before_somebody_agrees_to_the_price(born, pool,
     backfills = await born()
     offered = await backfills.ask(ask("AAPL", "MSFT"))
     assert (offered.state, offered.price, offered.cost) == (BackfillState.PRICED, 2.345, 0.0)
-    with pytest.raises(ValueError, match=r"max_cost must be 2\.35 or more: databento wants 2\.35"):
+    with pytest.raises(ValueError, match=r"max_cost must be 2\.35 or more: databento wants 2\.345"):
         await backfills.ask(ask("AAPL", "MSFT", max_cost=2.34))
     assert (await backfills.status(offered.id)).state is BackfillState.PRICED
     assert {asked[0] for asked in pool.asked} == {"price"}

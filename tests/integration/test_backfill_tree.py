@@ -151,6 +151,27 @@ def test_minutes_are_stored_and_what_makes_no_sense_is_one_sentence_everywhere(t
     assert (nowhere.status_code, nowhere.json()["title"]) == (404, "Not Found")
 
 
+def test_what_costs_money_is_priced_first_and_bought_when_somebody_agrees(tree):
+    asked = ("backfill", "AAPL", "F", "--from", "2026-09-01", "--to", "2026-09-30")
+    asked = (*asked, "--provider", "databento")
+    refused = tree.run(*asked, check=False)
+    assert refused.returncode == 1
+    assert re.search(r"databento wants [\d.e-]+ dollars for it", refused.stdout)
+    assert "nothing was bought; agree with --yes or --max-cost USD" in refused.stderr
+    told = newest(tree)
+    assert (told["state"], told["rows"], told["cost"]) == ("priced", 0, 0)
+    assert told["price"] > 0
+    little = tree.run(*asked, "--max-cost", "0", check=False)
+    assert little.returncode == 78
+    assert "max_cost must be" in little.stderr
+    assert newest(tree)["state"] == "priced"
+    tree.run(*asked, "--yes")
+    bought = newest(tree)
+    assert (bought["id"], bought["state"], bought["cost"]) == (told["id"], "done", told["price"])
+    [[row]] = tree.query("SELECT count(*) AS n FROM bars_1d WHERE source = 'databento'")
+    assert row["n"] == bought["rows"] == 2 * 30
+
+
 def test_the_call_in_the_readme_works_as_it_stands(tree):
     readme = (ROOT / "README.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)

@@ -1,5 +1,6 @@
 """`make up` as a user meets it: the tree comes up, prices are current, the API answers, `down` is clean."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import time
 
+import httpx
 import pytest
 
 from actors.providers import PROVIDERS
@@ -210,6 +212,16 @@ def test_only_ray_listens_beyond_loopback_and_it_wants_its_token(tree):
     ]
     api_port = int(tree.url("").rpartition(":")[2])
     assert {address.ip for address in listening if address.port == api_port} == {"127.0.0.1"}
+    strangers = {
+        connection.laddr
+        for process in tree.members()
+        for connection in process.net_connections("tcp")
+        if connection.status == "LISTEN" and connection.laddr.ip != "127.0.0.1"
+    }
+    for ip, port in strangers:  # Ray's own; whatever speaks HTTP wants the token
+        host = "127.0.0.1" if ip in ("0.0.0.0", "::") else ip
+        with contextlib.suppress(httpx.TransportError):
+            assert httpx.get(f"http://{host}:{port}/metrics", timeout=5).status_code == 401
     code = (
         "import ray, sys\n"
         f"ray.init(address={tree.file('run.json')['ray']!r}, namespace='volaris', log_to_driver=False)\n"

@@ -23,6 +23,7 @@ from actors.domain.backfill import (
 from actors.domain.calendar import session
 from actors.domain.models import Timeframe
 from actors.providers import PROVIDERS
+from actors.providers.vendor import Kind
 
 NOW = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
 DAY, MINUTE = Timeframe.DAY, Timeframe.MINUTE
@@ -109,7 +110,14 @@ def test_what_makes_no_sense_is_one_sentence(asked, said):
 
 @pytest.mark.parametrize(
     ("offer", "requests"),
-    [(ALPACA, 64), (SCHWAB, 503), (TIINGO, 503), (POLYGON, 503), (FINNHUB, 503)],
+    [
+        (ALPACA, 64),
+        (SCHWAB, 503),
+        (TIINGO, 503),
+        (POLYGON, 503),
+        (FINNHUB, 503),
+        (DATABENTO, 47),  # 20,000 bars an answer, as if Saturdays traded, too
+    ],
 )
 def test_five_years_of_daily_bars_take_as_many_requests_as_the_vendors_need(offer, requests):
     plan = planned(offer, STOCKS, DAY, *FIVE_YEARS)
@@ -231,5 +239,7 @@ def test_the_parts_cover_every_symbol_and_moment_exactly_once_and_fit_an_answer(
 def test_the_table_says_of_an_adapter_what_it_says_of_itself():
     from actors.provider_pool import _class
 
-    for vendor in PROVIDERS:
+    sellers = {vendor for vendor in PROVIDERS if Kind.BARS in _class(vendor).sells}
+    assert SHOPS.keys() == sellers
+    for vendor in sellers:
         assert SHOPS[vendor].symbols <= _class(vendor).bars_batch
