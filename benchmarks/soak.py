@@ -1,6 +1,6 @@
 """Thousands of accelerated price cycles while every part of the tree is killed, hung and bloated in turn.
 
-`python -m benchmarks.soak [--cycles 5000] [--kills 120] [--storms 2] [--seed 1] [--every 0.5] [--out FOLDER]`
+`python -m benchmarks.soak [--cycles 5000] [--kills 120] [--storms 2] [--seed 1] [--every 0.25] [--out FOLDER]`
 
 The run is storms of blows, each followed by a calm in which the memory of what was started anew is watched;
 the vendor's faults come and go all the time.  It ends when so many cycles are *done* and so many
@@ -605,7 +605,7 @@ def main():
     parser.add_argument("--kills", type=int, default=120, help="processes that are ended")
     parser.add_argument("--storms", type=int, default=2, help="they are dealt in")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--every", type=float, default=0.5, help="seconds between two cycles")
+    parser.add_argument("--every", type=float, default=0.25, help="seconds between two cycles")
     parser.add_argument("--minutes", type=float, default=100, help="after which it has failed")
     parser.add_argument("--out", type=Path, help="for the picture, the samples and the logs")
     options = parser.parse_args()

@@ -108,7 +108,7 @@ def with_settings(jobs: Iterable[Job], given: Mapping[str, str]) -> tuple[Job, .
                 CronSim(text, datetime.now(NEW_YORK))
             except CronSimError as e:
                 raise Refused(
-                    f"VOLARIS_JOB__{name.upper()}: write seconds (0.5 or more), a cron line or off,"
+                    f"VOLARIS_JOB__{name.upper()}: write seconds (0.2 or more), a cron line or off,"
                     f" was {text!r} ({e})"
                 ) from None
             table[name] = replace(table[name], every=None, cron=text)
@@ -120,7 +120,7 @@ def _seconds(text: str) -> float | None:
         seconds = float(text)
     except ValueError:
         return None
-    return seconds if 0.5 <= seconds <= 7 * 86400 else None
+    return seconds if 0.2 <= seconds <= 7 * 86400 else None
 
 
 def due(job: Job, since: datetime, now: datetime, *, always_open: bool) -> list[datetime]:

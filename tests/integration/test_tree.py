@@ -64,6 +64,24 @@ def test_daily_bars_are_fetched_on_demand(tree):
     assert days == sorted(set(days))
 
 
+def test_every_vendor_is_told_with_the_spend_of_its_limits(tree):
+    first_refresh(tree)
+    told = tree.get("/api/v1/providers").json()["providers"]
+    vendors = {vendor["name"]: vendor for vendor in told}
+    assert set(vendors) >= {"schwab", "tiingo", "alpaca", "polygon", "finnhub"}
+    assert {vendor["state"] for vendor in told} <= {"ready", "limited"}
+    schwab = vendors["schwab"]
+    [limit] = schwab["limits"]
+    assert (limit["limit"], limit["allowed"]) == ("120/min", 120)
+    assert 0 < limit["spent"] <= 120
+    assert 0 < schwab["latency_p50"] <= schwab["latency_p99"]
+    assert (schwab["error_rate_5min"], schwab["error_rate_1h"]) == (0, 0)
+    assert {kind["kind"]: kind["state"] for kind in schwab["kinds"]}["quotes"] == "closed"
+    assert tree.get("/api/v1/system/providers").status_code == 200  # where it was before
+    counted = tree.http.get(tree.sandbox("/control/limits")).json()
+    assert all(key["refused"] == 0 for vendor in counted.values() for key in vendor["keys"])
+
+
 def test_an_unknown_symbol_is_404_and_a_malformed_one_422(tree):
     unknown = tree.get("/api/v1/market/price/ZZZZ")
     assert (unknown.status_code, unknown.headers["content-type"]) == (

@@ -141,14 +141,14 @@ def test_settings_change_and_remove_jobs():
     assert jobs["retention"].cron == "0 4 * * *"
 
 
-def test_half_a_second_is_the_shortest_interval():
-    [prices] = [j for j in with_settings(JOBS, {"prices": "0.5"}) if j.id == "prices"]
-    now = at("2026-11-24T12:00:01.600000")
+def test_a_fifth_of_a_second_is_the_shortest_interval():
+    [prices] = [j for j in with_settings(JOBS, {"prices": "0.2"}) if j.id == "prices"]
+    now = at("2026-11-24T12:00:00.700000")
     found = due(prices, at("2026-11-24T12:00:00"), now, always_open=True)
     assert [slot.isoformat(timespec="milliseconds")[17:23] for slot in found] == [
-        "00.500",
-        "01.000",
-        "01.500",
+        "00.200",
+        "00.400",
+        "00.600",
     ]
 
 
@@ -157,7 +157,7 @@ def test_half_a_second_is_the_shortest_interval():
     [
         ({"pricse": "5"}, "VOLARIS_JOB__PRICSE: there is no such job; there are prices"),
         ({"prices": "0"}, "VOLARIS_JOB__PRICES: write seconds"),
-        ({"prices": "0.49"}, "VOLARIS_JOB__PRICES: write seconds \\(0.5 or more\\)"),
+        ({"prices": "0.19"}, "VOLARIS_JOB__PRICES: write seconds \\(0.2 or more\\)"),
         ({"prices": "soon"}, "VOLARIS_JOB__PRICES: write seconds"),
         ({"prices": "61 * * * *"}, "VOLARIS_JOB__PRICES: write seconds"),
     ],
