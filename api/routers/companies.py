@@ -46,7 +46,7 @@ class ProfileOut(Origin):
     sector: str | None = Field(examples=["Information Technology"])
     industry: str | None = Field(examples=["Technology"])
     country: str | None = Field(examples=["US"])
-    website: str | None = Field(examples=["https://www.apple.com/"])
+    website: str | None
     description: str | None
     listed: date | None = Field(description="First day of trading", examples=["1980-12-12"])
     employees: int | None = Field(examples=[164_000])
@@ -140,7 +140,7 @@ class StoryOut(BaseModel):
 
     at: datetime = Field(description="Published")
     headline: str = Field(examples=["Apple Inc. names a new head of chips"])
-    url: str = Field(examples=["https://news.example.com/aapl/1"])
+    url: str
     publisher: str | None = Field(examples=["Reuters"])
     summary: str | None
     symbols: list[str] = Field(examples=[["AAPL"]])

@@ -11,7 +11,7 @@ from actors.store import jobs as runs
 from scheduling.scheduler import Scheduler
 
 BOOT = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-abc123"
-ONLY_PRICES = {"prices": "1", "eod": "off", "retention": "off"}
+ONLY_PRICES = {"prices": "1", "eod": "off", "sp500": "off", "retention": "off"}
 
 
 class Line:

@@ -112,6 +112,80 @@ def test_ready_tells_that_all_is_well(tree):
     assert tree.get("/health").json()["status"] == "alive"
 
 
+def market(tree, path, **params):
+    answer = tree.get(f"/api/v1/market/{path}", **params)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["source"]
+    assert 0 <= answer.json()["age_seconds"] < 120
+    return answer.json()
+
+
+def test_movers_are_the_largest_changes_of_the_index(tree):
+    first_refresh(tree)
+    members = tree.get("/api/v1/market/sp500").json()
+    assert len(members["symbols"]) == 503
+    assert "SPY" not in members["symbols"]
+    for scope in ("sp500", "market"):
+        top = market(tree, "top", limit=3, scope=scope)
+        assert not top["stale"]
+        for ranking in ("gainers", "losers", "active"):
+            assert len(top[ranking]) == 3
+            assert {row["symbol"] for row in top[ranking]} <= set(members["symbols"])
+        gained, lost = ([row["percent"] for row in top[r]] for r in ("gainers", "losers"))
+        assert gained == sorted(gained, reverse=True)
+        assert lost == sorted(lost)
+        assert lost[0] < 0 < gained[0]
+
+
+def test_a_price_has_a_range_and_a_volume(tree):
+    first_refresh(tree)
+    where = market(tree, "range/AAPL")
+    assert where["low_52w"] <= where["day_low"] <= where["current"] <= where["day_high"]
+    assert 0 <= where["position_pct"] <= 100
+    volume = market(tree, "volume/AAPL")
+    assert volume["sessions"] == 30
+    assert volume["volume_ratio"] == pytest.approx(
+        volume["current_volume"] / volume["avg_volume_20d"], abs=1e-4
+    )
+
+
+def test_what_vendors_tell_of_a_company(tree):
+    profile = market(tree, "profile/AAPL")
+    assert (profile["name"], profile["source"]) == ("Apple Inc.", "finnhub")
+    assert profile["market_cap"] > 1e11
+    news = market(tree, "news/AAPL", limit=3, days=30)
+    assert 0 < len(news["news"]) <= 3
+    assert all("AAPL" in story["symbols"] for story in news["news"])
+    assert market(tree, "news", limit=2)["symbol"] is None
+    sentiment = market(tree, "sentiment/AAPL")
+    percents = [sentiment[f"{word}_percent"] for word in ("bullish", "neutral", "bearish")]
+    assert sum(percents) == pytest.approx(100, abs=0.02)
+    calendar = market(tree, "earnings")
+    assert calendar["earnings"]
+    days = [row["earnings_date"] for row in calendar["earnings"]]
+    assert days == sorted(days)
+    assert calendar["start"] <= days[0]
+    assert days[-1] <= calendar["end"]
+    one = calendar["earnings"][-1]
+    told = market(tree, f"earnings/{one['symbol']}")
+    assert told["earnings_date"] == one["earnings_date"]
+    hours = market(tree, "hours")
+    assert (hours["agrees"], hours["source"]) == (True, "calendar")
+    for path in ("profile", "news", "earnings", "range", "volume"):
+        unknown = tree.get(f"/api/v1/market/{path}/ZZZZ")
+        assert unknown.status_code == 404
+        assert unknown.json()["detail"] == "no vendor knows the symbol ZZZZ"
+
+
+def test_while_the_pool_is_silent_the_last_answer_is_told_as_stale(tree):
+    before = market(tree, "profile/MSFT")
+    os.kill(tree.pids()["provider_pool"], signal.SIGSTOP)  # until it is killed as hung
+    kept = tree.get("/api/v1/market/profile/MSFT").json()
+    assert (kept["stale"], kept["at"]) == (True, before["at"])
+    until(tree.all_up, 60, "the pool did not come back")
+    until(lambda: not market(tree, "profile/MSFT")["stale"], 60, "it did not answer again")
+
+
 def test_status_tells_urls_and_children_without_ray(tree):
     told = json.loads(tree.run("status", "--json").stdout)
     assert told["api"] == tree.url("")

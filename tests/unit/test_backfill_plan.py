@@ -23,6 +23,7 @@ from actors.domain.backfill import (
 from actors.domain.calendar import session
 from actors.domain.models import Timeframe
 from actors.providers import PROVIDERS
+from actors.providers.vendor import Kind
 
 NOW = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
 DAY, MINUTE = Timeframe.DAY, Timeframe.MINUTE
@@ -238,5 +239,7 @@ def test_the_parts_cover_every_symbol_and_moment_exactly_once_and_fit_an_answer(
 def test_the_table_says_of_an_adapter_what_it_says_of_itself():
     from actors.provider_pool import _class
 
-    for vendor in PROVIDERS:
+    sellers = {vendor for vendor in PROVIDERS if Kind.BARS in _class(vendor).sells}
+    assert SHOPS.keys() == sellers
+    for vendor in sellers:
         assert SHOPS[vendor].symbols <= _class(vendor).bars_batch

@@ -52,6 +52,15 @@ def test_the_next_price_slot_of_a_night_is_the_opening():
     assert upcoming == at("2026-11-27T09:30:00", NEW_YORK)
 
 
+def test_the_list_of_the_sp500_is_looked_at_on_monday_mornings():
+    monday = at("2026-11-23T06:00:00", NEW_YORK)
+    assert next_slot(TABLE["sp500"], at("2026-11-20T12:00:00"), always_open=False) == monday
+    week = due(
+        TABLE["sp500"], monday - timedelta(days=1), monday + timedelta(days=6), always_open=True
+    )
+    assert week == [monday]
+
+
 def test_end_of_day_runs_on_trading_days_only():
     friday_after = at("2026-11-28T12:00:00")
     found = due(TABLE["eod"], friday_after - timedelta(days=4), friday_after, always_open=False)

@@ -1,11 +1,16 @@
 """The environment: read once, typed, and refused in one sentence."""
 
+import importlib
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
 from actors import settings
+from actors.providers import PROVIDERS, choice
 from actors.settings import Refused, Settings
+from scheduling import jobs
 
 
 def test_the_defaults_need_no_environment(tmp_path):
@@ -31,6 +36,26 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(monkeypatch, tmp_path):
     read = settings.read()
     assert read.volaris_api_port == 2222
     assert read.schwab_app_key.get_secret_value() == "from-file"
+
+
+def test_the_example_tells_every_setting_with_its_default(monkeypatch, tmp_path):
+    text = (Path(__file__).parents[2] / ".env.example").read_text()
+    given = re.sub(r"^#(?=[A-Z])", "", text, flags=re.MULTILINE)
+    names = set(re.findall(r"^([A-Z0-9_]+)=", given, re.MULTILINE))
+    told = {f for f in Settings.model_fields if not Settings.model_fields[f].exclude}
+    assert {name for name in told if not any(n.startswith(name.upper()) for n in names)} == set()
+    bare = settings.read()
+    (tmp_path / ".env").write_text(given)
+    read = settings.read()
+    for name in told:
+        if not isinstance(getattr(bare, name), dict):
+            assert getattr(read, name) == getattr(bare, name), name
+    assert read.volaris_limit["tiingo"] == "50/h 1000/day 1GB/month 500symbols/month"
+    choice.check(read)
+    jobs.check(read)
+    for vendor, limits in read.volaris_limit.items():
+        module, _, adapter = PROVIDERS[vendor].partition(":")
+        assert getattr(importlib.import_module(module), adapter).limits == limits
 
 
 @pytest.mark.parametrize(
