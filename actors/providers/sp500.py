@@ -6,7 +6,7 @@ its columns are Symbol, Security, GICS Sector and more that are not read.
 
 import csv
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from actors.domain.models import Ticker
@@ -61,12 +61,14 @@ class SP500:
         return parse_constituents(text)
 
 
-def parse_constituents(text: str) -> tuple[Ticker, ...]:
+def parse_constituents(text: Any) -> tuple[Ticker, ...]:
     """Return the members in the order of the list; `Malformed` for what is not the whole list.
 
     Rows without a symbol are left out, and one that comes again; how many there should be is judged
     by whoever asked.
     """
+    if not isinstance(text, str):
+        raise Malformed(VENDOR, f"the list is text, was {type(text).__name__}")
     lines = text.removeprefix("\ufeff").splitlines()
     if not text.endswith(("\n", "\r")):
         raise Malformed(VENDOR, "the list ends in the middle of a line")
