@@ -26,7 +26,7 @@ down: $(STAMP)   ## stop the tree of this home
 	@$(BIN)/volaris down
 
 test: $(STAMP)   ## run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP)   ## ruff, mypy --strict, who may import whom
 	$(BIN)/ruff check .
