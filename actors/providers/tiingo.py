@@ -250,7 +250,8 @@ def parse_quotes(body: Any, asked: Sequence[str]) -> QuoteBatch:
 def parse_quote(row: Mapping[str, Any], symbol: str) -> Quote:
     """Return one row of `/iex/` as a quote; `Malformed` if there is no market in it.
 
-    `volume` is of IEX while the market is open and of all exchanges some time after.
+    Its volume is of IEX alone while the market is open and of all exchanges some time after: a number that
+    changes its meaning would break bars that are built from it, so none is given out.
     """
     stamps = ("timestamp", "lastSaleTimestamp", "quoteTimestamp")
     at = max((moment_of(row.get(name)) for name in stamps), key=or_long_ago)
@@ -272,7 +273,6 @@ def parse_quote(row: Mapping[str, Any], symbol: str) -> Quote:
         high=traded(row.get("high")),
         low=traded(row.get("low")),
         previous_close=previous,
-        volume=count(row.get("volume")),
         change=change,
         change_percent=number(change / previous * 100) if change and previous else change,
     )
