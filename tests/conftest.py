@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from actors.store import embedded
 from actors.store.database import Database
 from actors.store.migrate import migrate
 from tests.running import Running
+
+# Who starts the tests in the background may have made them deaf to Ctrl-C, and with them all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHM = Path("/dev/shm")
 NUMBERS = itertools.count(1)
