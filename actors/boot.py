@@ -297,6 +297,7 @@ class Boot:
             # Nobody reads Ray's own metrics: they cost each process 2 MB in its first minutes, the raylet
             # some for ever, and a port on all interfaces that answers without the token.
             "RAY_enable_metrics_collection": "false",
+            "DASHBOARD_METRIC_PORT": "-1",  # the dashboard's own, which has no other switch
             "OPENBLAS_NUM_THREADS": "1",  # a pool of threads in each actor is memory for nothing
             "PYTHONUNBUFFERED": "1",
         }

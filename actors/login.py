@@ -66,20 +66,26 @@ async def _told(asked: Awaitable[httpx.Response]) -> dict[str, str]:
     return body
 
 
-async def _first(called: "asyncio.Future[str]", seconds: float) -> str:
+async def _first(called: "asyncio.Future[str] | None", seconds: float) -> str:
     """Return the address that comes first, from the browser or from the keyboard."""
     typed = asyncio.ensure_future(_typed())
-    done, _ = await asyncio.wait(
-        {called, typed}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-    )
-    typed.cancel()
-    for one in done:
-        return one.result()
-    raise LoginFailed(f"nobody logged in within {seconds / 60:g} minutes")
+    waiting: set[asyncio.Future[str]] = {typed} if called is None else {called, typed}
+    try:
+        async with asyncio.timeout(seconds):
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    if answer := one.result():
+                        return answer
+    except TimeoutError:
+        raise LoginFailed(f"nobody logged in within {seconds / 60:g} minutes") from None
+    finally:
+        typed.cancel()
+    raise LoginFailed("there is neither a keyboard nor a browser that could come back here")
 
 
 async def _typed() -> str:
-    """Return the first line that is typed; for ever none where there is no input."""
+    """Return the first line that is typed; "" where there is no keyboard, or no more of it."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=LONGEST_LINE)
     with contextlib.suppress(OSError, ValueError):  # a file or nothing for standard input
@@ -87,17 +93,16 @@ async def _typed() -> str:
         while line := await reader.readline():
             if text := line.decode(errors="replace").strip():
                 return text
-    await asyncio.Event().wait()
-    raise AssertionError
+    return ""
 
 
 @contextlib.asynccontextmanager
-async def _listening(back: SplitResult, say: Say) -> AsyncIterator["asyncio.Future[str]"]:
+async def _listening(back: SplitResult, say: Say) -> AsyncIterator["asyncio.Future[str] | None"]:
     """Listen for the browser, where the callback is this machine; the future is its address."""
-    called: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     if not _here(back.hostname):
-        yield called
+        yield None
         return
+    called: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, ValueError):
@@ -123,7 +128,7 @@ async def _listening(back: SplitResult, say: Say) -> AsyncIterator["asyncio.Futu
         )
     except OSError as e:
         say(f"(cannot listen on {back.netloc}: {e.strerror}; paste the address instead)")
-        yield called
+        yield None
         return
     if back.scheme == "https":
         say("The browser will warn of our own certificate at the end: go on, it is this machine.")

@@ -245,8 +245,11 @@ class PriceIngestor:
         good: dict[str, Quote] = {}
         faults: list[tuple[str, str]] = []
         for quote in quotes:
+            known = self._quotes.get(quote.symbol)
             if why := fault(quote, now):
                 faults.append((quote.symbol, why))
+            elif quote.last is None and known is not None and known.last is not None:
+                faults.append((quote.symbol, f"{quote.source} told no last price"))
             elif quote.symbol in self._ids:
                 good[quote.symbol] = quote
         if not good:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from actors.domain.bars import mad
 from actors.domain.models import (
     Bar,
     BarPage,
@@ -623,6 +624,7 @@ class _Sheet:
     def __init__(self, asked: tuple[str, ...]) -> None:
         self._asked = asked
         self._quotes: dict[str, Quote] = {}
+        self._poor: dict[str, Quote] = {}  # without a last price
         self._unknown: dict[str, int] = {}  # by how many vendors
         self._why: dict[str, str] = {}  # there is no quote
         self._heard: dict[str, set[str]] = {}  # vendors that told of the symbol, and no quote
@@ -649,7 +651,14 @@ class _Sheet:
     def enter(self, vendor: str, answer: QuoteBatch) -> None:
         self.answered.add(vendor)
         for quote in answer.quotes:
-            self._quotes.setdefault(quote.symbol, quote)
+            if why := mad(quote):
+                self._why.setdefault(quote.symbol, f"{vendor}: {why}")
+            elif quote.last is None:  # better than nothing, where nobody tells more
+                self._poor.setdefault(quote.symbol, quote)
+            else:
+                self._quotes.setdefault(quote.symbol, quote)
+                continue
+            self._heard.setdefault(quote.symbol, set()).add(vendor)
         for symbol in answer.unknown:
             self._unknown[symbol] = self._unknown.get(symbol, 0) + 1
             self._heard.setdefault(symbol, set()).add(vendor)
@@ -663,10 +672,11 @@ class _Sheet:
 
     def batch(self, faults: Sequence[ProviderError]) -> QuoteBatch:
         """Return every symbol asked for, in exactly one part."""
-        missing = [symbol for symbol in self._asked if symbol not in self._quotes]
+        quotes = self._poor | self._quotes
+        missing = [symbol for symbol in self._asked if symbol not in quotes]
         usual = str(_told(faults)) if faults else "there was nobody left to ask"
         return QuoteBatch(
-            tuple(self._quotes[symbol] for symbol in self._asked if symbol in self._quotes),
+            tuple(quotes[symbol] for symbol in self._asked if symbol in quotes),
             tuple(symbol for symbol in missing if symbol in self._unknown),
             tuple(
                 (symbol, self._why.get(symbol, usual))

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from actors.client import DeadlineExceeded, Unreachable
 from actors.domain.errors import Unanswered, UnknownSymbol, VendorError
 
+SHOWN, MOST_ERRORS = 100, 10  # characters of a wrong input that are repeated, and wrong inputs
+
 log = logging.getLogger("volaris.api")
 
 
@@ -62,8 +64,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _malformed(request: Request, e: RequestValidationError) -> JSONResponse:
         wrong = "; ".join(
-            f"{'.'.join(str(part) for part in error['loc'][1:])}: {error['msg']}, was {error.get('input')!r}"
-            for error in e.errors()
+            f"{'.'.join(map(str, error['loc'][1:])) or 'the body'}: {error['msg']},"
+            f" was {str(error.get('input'))[:SHOWN]!r}"
+            for error in e.errors()[:MOST_ERRORS]
         )
         return problem(request, 422, "Unprocessable Content", wrong)
 
@@ -91,6 +94,11 @@ def install(app: FastAPI) -> None:
             return problem(request, 404, "Not Found", str(e))
         again = {"Retry-After": str(max(round(e.retry_after or 10), 1))}
         return problem(request, 503, "Service Unavailable", str(e), again)
+
+    @app.exception_handler(OverflowError)
+    async def _beyond(request: Request, e: OverflowError) -> JSONResponse:
+        log.info("%s: %s", request.url.path, e)
+        return problem(request, 422, "Unprocessable Content", "a date or number is out of range")
 
     @app.exception_handler(Exception)
     async def _fault(request: Request, e: Exception) -> JSONResponse:

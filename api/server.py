@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from actors.client import Tree
 from actors.settings import Settings
 from api.app import create_app
+from api.guard import LOOPBACK, Guard
 
 FAREWELL = 2.0  # seconds for connections to go by themselves
 DRAIN = 5  # seconds for requests in hand
@@ -37,7 +38,7 @@ class ApiServer:
         always_open = self._settings.market_always_open
         app = create_app(self._tree, version("volaris"), always_open=always_open)
         config = uvicorn.Config(
-            self._with_farewell(app),
+            self._with_farewell(Guard(app, loopback=self._settings.volaris_host in LOOPBACK)),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=DRAIN,

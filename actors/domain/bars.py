@@ -16,6 +16,8 @@ from actors.domain.models import Bar, Quote
 FRESH = timedelta(minutes=15)  # the delay of a delayed feed; what is older than that did not trade
 AHEAD = timedelta(minutes=15)  # what is dated later than that is a mistake
 MOST = 2**63 - 1  # shares; what the database holds
+DEAREST = 1e7  # dollars
+WILDEST = 20.0  # times the previous close, up or down
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,29 @@ def fault(quote: Quote, now: datetime) -> str | None:
         return f"its volume and sizes must be 0 or more, were {sizes}"
     if not (quote.name or "").isprintable():
         return f"its name must be plain text, was {quote.name!r}"
+    if why := mad(quote):
+        return f"no market is like that: {why}"
+    return None
+
+
+def mad(quote: Quote) -> str | None:
+    """Return why no market can be like that, None where one can.
+
+    A vendor's number may be finite and still nonsense.  A day's move beyond twenty times or a price above
+    ten million dollars is a fault (the dearest US share costs under one million).
+    """
+    prices = (quote.last, quote.bid, quote.ask, quote.open, quote.high, quote.low, quote.close)
+    told = (*prices, quote.previous_close, quote.high_52w, quote.low_52w)
+    if any(price > DEAREST for price in told if price is not None):
+        return f"a price above {DEAREST:g} dollars, were {told}"
+    before = quote.previous_close
+    moved = [
+        price for price in (quote.last, quote.open, quote.high, quote.low, quote.close) if price
+    ]
+    if before and any(not before / WILDEST <= price <= before * WILDEST for price in moved):
+        return f"prices {moved} beside a previous close of {before}"
+    if quote.change_percent is not None and abs(quote.change_percent) > WILDEST * 100:
+        return f"a change of {quote.change_percent:g} %"
     return None
 
 

@@ -24,7 +24,10 @@ from actors.providers.vendor import Kind, Provider
 
 T = TypeVar("T")
 
-DENIED_FOR = 600.0  # seconds until a refused key is tried again
+DENIED_FOR = 600.0  # seconds at most until a refused key is tried again
+DENIED_FIRST = (
+    15.0  # after the first refusal, which may be the vendor's own fault; then twice as long
+)
 LOGIN_FOR = 10.0  # seconds until the adapter looks again whether somebody has logged in
 NOT_SOLD_FOR = 21_600.0  # seconds until a plan is asked again whether it has this kind of data
 HANGS = 2.0  # seconds; who fails later than that costs people their patience
@@ -58,6 +61,7 @@ class Desk:
         self._lines: dict[Kind, Line] = {}
         self._barred: ProviderError | None = None  # the credential, or the login
         self._barred_until = 0.0
+        self._denials = 0  # in a row
         self._errors = 0
         self._last_error: tuple[str, datetime] | None = None
         self._last_answer_at: datetime | None = None
@@ -95,6 +99,7 @@ class Desk:
             self._noted(line, kind, e, self._clock() - began)
             raise
         self._last_answer_at = self._now()
+        self._denials = 0
         self.provider.limiter.gauge.note(self._clock(), failed=False)
         self._judge(line, Event.ANSWERED)
         line.not_sold = None
@@ -134,7 +139,10 @@ class Desk:
         line.breaker = untried(line.breaker, self._clock())
 
     def _bar(self, error: ProviderError) -> None:
-        seconds = LOGIN_FOR if isinstance(error, LoginNeeded) else DENIED_FOR
+        seconds = LOGIN_FOR
+        if not isinstance(error, LoginNeeded):
+            seconds = min(DENIED_FIRST * 2 ** min(self._denials, 6), DENIED_FOR)
+            self._denials += 1
         self._barred_until = self._clock() + seconds
         if type(error) is not type(self._barred):
             log.error("%s cannot be used: %s", self.name, error)

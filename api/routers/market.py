@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from statistics import mean
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import AwareDatetime, BaseModel, Field
@@ -247,7 +247,7 @@ def _position(price: float | None, low: float | None, high: float | None) -> flo
 async def read_bars(
     symbol: Symbol,
     tree: TheTree,
-    timeframe: Timeframe = Timeframe.MINUTE,
+    timeframe: Literal["1m", "1d"] = "1m",
     start: Annotated[
         AwareDatetime | None, Query(description="Default: a day (1m) or a year (1d) before end")
     ] = None,
@@ -257,12 +257,13 @@ async def read_bars(
     """Return a symbol's bars, oldest first: 1-minute bars as kept, daily bars as far back as asked."""
     name = normalise(symbol)
     until = end or datetime.now(UTC)
-    default = timedelta(days=1 if timeframe is Timeframe.MINUTE else 365)
+    frame = Timeframe(timeframe)
+    default = timedelta(days=1 if frame is Timeframe.MINUTE else 365)
     since = start or until - default
     if since >= until:
         raise HTTPException(422, f"start must be before end, was {since.isoformat()}")
-    bars = await tree.within(ASK_WITHIN).price_ingestor.bars(name, timeframe, since, until, limit)
-    return BarsOut(symbol=name, timeframe=timeframe, bars=[_bar(bar) for bar in bars])
+    bars = await tree.within(ASK_WITHIN).price_ingestor.bars(name, frame, since, until, limit)
+    return BarsOut(symbol=name, timeframe=frame, bars=[_bar(bar) for bar in bars])
 
 
 def _bar(bar: Bar) -> BarOut:

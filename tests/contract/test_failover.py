@@ -423,7 +423,7 @@ async def test_o05_probes_become_rare_but_do_not_end(scene: Scene) -> None:
 # --- TC-O06, O07: refusals
 
 
-async def test_o06_a_refused_key_ends_all_questions_for_ten_minutes(
+async def test_o06_a_refused_key_ends_all_questions_for_ever_longer_up_to_ten_minutes(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -433,7 +433,7 @@ async def test_o06_a_refused_key_ends_all_questions_for_ten_minutes(
         await pool.quotes(["S1"])
         await pool.bars("S1", Timeframe.DAY, START, END)
         scene.clock.move(60)
-    assert len(scene["schwab"].asked) == 6
+    assert len(scene["schwab"].asked) == 11  # after 15, 30, 60 ... 600 s
     status = {vendor.name: vendor for vendor in await pool.status()}["schwab"]
     assert (status.state, status.remedy) == (VendorState.DOWN, "check KEY")
     scene["schwab"].fault = None
@@ -444,6 +444,16 @@ async def test_o06_a_refused_key_ends_all_questions_for_ten_minutes(
         "schwab cannot be used: schwab: the credential was refused (401)",
         "schwab answers again",
     ]
+
+
+async def test_o06_one_refusal_may_be_the_vendors_own_fault(scene: Scene) -> None:
+    pool = await scene.pool()
+    for _ in range(3):
+        scene["schwab"].fault = Denied("schwab", "the credential was refused (401)")
+        assert sources(await pool.quotes(["S1"])) == {"S1": "alpaca"}
+        scene["schwab"].fault = None
+        scene.clock.move(15)
+        assert sources(await pool.quotes(["S1"])) == {"S1": "schwab"}
 
 
 async def test_o06_alone_and_refused_is_said_each_time(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from actors.domain.bars import (
     Tally,
     daily,
     fault,
+    mad,
     minute,
     missing,
     observe,
@@ -332,3 +333,22 @@ def test_missing_days_are_trading_days():
         date(2026, 11, 27),
     )
     assert missing(set(), date(2026, 11, 21), date(2026, 11, 22)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"last": 1e308}, "above"),
+        ({"high": 1e8}, "above"),
+        ({"last": 2_100.0, "previous_close": 100.0}, "beside a previous close"),
+        ({"low": 4.9, "previous_close": 100.0}, "beside a previous close"),
+        ({"change_percent": 1e308}, "change"),
+    ],
+)
+def test_a_number_no_market_has_is_a_fault(changes, said):
+    sane = Quote("X", datetime(2026, 11, 24, 16, tzinfo=UTC), "x", last=100.0, previous_close=99.0)
+    assert mad(sane) is None
+    assert mad(replace(sane, last=1_900.0, previous_close=100.0)) is None, "a day of wonders"
+    assert mad(replace(sane, last=None, bid=0.0)) is None
+    assert said in (mad(replace(sane, **changes)) or "")
+    assert "no market is like that" in (fault(replace(sane, **changes), sane.at) or "")
