@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from uuid import UUID, uuid4
 from actors import crash
 from actors.client import DeadlineExceeded, Gone, Tree, Unreachable
 from actors.domain.backfill import (
+    SHOPS,
     BackfillRequest,
     BackfillState,
     BackfillStatus,
@@ -113,7 +115,10 @@ class Backfills:
         asked = wanted(request, self._now(), self._minute_days)
         known = await self._read(asked.id, lambda c: store.one(c, asked.id))
         fresh = known is None or request.again or not known.rows_expected
-        since = asked.start if fresh or known is None else known.end
+        since = asked.start
+        if known is not None and not fresh:
+            since = known.end
+            asked = replace(asked, end=SHOPS[known.vendor].until(asked.end, self._now()))
         plan, dollars = None, 0.0
         if since < asked.end:
             named = request.provider if fresh or known is None else known.vendor
@@ -205,7 +210,7 @@ class Backfills:
         pool = self._tree.within(PRICE_WITHIN).provider_pool
         try:
             return await pool.bars_cost(
-                asked.symbols, asked.timeframe, since, asked.end, plan.vendor
+                asked.symbols, asked.timeframe, since, plan.end, plan.vendor
             )
         except (ProviderError, Unreachable, DeadlineExceeded) as e:
             raise Unanswered(

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -129,6 +130,11 @@ class Backfill:
         if answer.is_error:
             raise Failed(body.get("detail", f"the API answered {answer.status_code}"))
         self.told = body
+
+
+def newest_day(end: str) -> str:
+    """Return the last UTC date before a moment, both as ISO 8601 writes them."""
+    return (datetime.fromisoformat(end) - timedelta(microseconds=1)).date().isoformat()
 
 
 def clock(seconds: float) -> str:

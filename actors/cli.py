@@ -250,7 +250,7 @@ def backfill(
 def _backfill(api: str, body: dict[str, Any], *, yes: bool) -> int:
     import httpx
 
-    from actors.backfill_view import Backfill, Failed, clock
+    from actors.backfill_view import Backfill, Failed, clock, newest_day
 
     one = Backfill(api)
     try:
@@ -267,6 +267,9 @@ def _backfill(api: str, body: dict[str, Any], *, yes: bool) -> int:
                 f" {told['requests_planned']} requests, {clock(told['seconds_left'])} at its limits"
             )
         one.watch()
+        newest = newest_day(told["end"])
+        if body.get("to", newest) > newest:
+            print(f"it ends with {newest}; the same command asks for what comes later")
         if one.told["silent"]:
             print(f"no bars of {' '.join(one.told['silent'])}: unknown, or not listed then")
     except KeyboardInterrupt:

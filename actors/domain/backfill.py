@@ -61,7 +61,7 @@ class BackfillStatus:
     timeframe: Timeframe
     symbols: tuple[str, ...]
     start: datetime
-    end: datetime  # exclusive
+    end: datetime  # exclusive; no later than what the vendor had
     requests: int  # answered and stored
     requests_planned: int
     rows: int
@@ -164,6 +164,11 @@ class Shop:
     alone: bool = False  # an answer has one symbol's bars or one day's, whichever takes fewer
     paid: bool = False  # by the byte: its price is asked first
     named: bool = False  # its free plan refuses, so it is asked only by name
+    lag: timedelta | None = None  # after which a UTC day that is over is sold; None = at once
+
+    def until(self, end: datetime, now: datetime) -> datetime:
+        """Return how far of what ends at `end` it sells by now."""
+        return end if self.lag is None else min(end, midnight((now - self.lag).date()))
 
 
 EVER = 365 * 40
@@ -174,7 +179,15 @@ SHOPS = {
     "polygon": Shop(1_000, 50_000, {MINUTE: 730, DAY: 730}, paged=True, alone=True),
     "tiingo": Shop(1, 2_000 - 50, {MINUTE: 60, DAY: EVER}),  # it tells the newest 2,000 minutes
     "finnhub": Shop(1, 20 * 390, {MINUTE: 360, DAY: EVER}, named=True),  # a month of minutes
-    "databento": Shop(2_000, 20_000, {MINUTE: 1_300, DAY: 1_300}, paged=True, wall=True, paid=True),
+    "databento": Shop(  # the last 24 hours are for live licences only
+        2_000,
+        20_000,
+        {MINUTE: 1_300, DAY: 1_300},
+        paged=True,
+        wall=True,
+        paid=True,
+        lag=timedelta(days=1),
+    ),
 }
 
 
@@ -222,6 +235,7 @@ class Plan:
 
     vendor: str
     parts: tuple[Part, ...]
+    end: datetime  # exclusive; before what was asked for where the vendor has nothing newer yet
     requests: int
     rows: int
     seconds: float
@@ -241,6 +255,7 @@ def choose(
 ) -> Plan:
     """Return the cheapest plan: free before paid, fewer seconds, fewer requests, the order of `SHOPS`.
 
+    It ends with the newest its vendor has by now, so that a longer one asks for what came later.
     `ValueError` with one sentence where nobody can be asked.  A vendor asked by name is not judged by
     how far back it goes: its plan may sell more than the usual one.
     """
@@ -266,7 +281,12 @@ def choose(
             left = min(rate.left for rate in caps)
             refused.append(f"{offer.vendor} has {left} symbols left this month")
             continue
-        plan = planned(offer, symbols, timeframe, start, end, always=always)
+        until = shop.until(end, now)
+        if start >= until:
+            newest = until.date() - timedelta(days=1)
+            refused.append(f"{offer.vendor} has nothing newer than {newest} yet")
+            continue
+        plan = planned(offer, symbols, timeframe, start, until, always=always)
         rank = order.index(offer.vendor)
         plans.append((offer.down is not None, plan.paid, plan.seconds, plan.requests, rank, plan))
     if not plans:
@@ -300,7 +320,7 @@ def planned(
     needs = {"requests": requests, "bytes": rows * BYTES_A_ROW, "symbols": 0}
     waits = [rate.wait(needs[rate.what]) for rate in offer.rates]
     seconds = max(requests * TURN, *waits, 0.0)
-    return Plan(offer.vendor, tuple(parts), requests, rows, seconds, shop.paid)
+    return Plan(offer.vendor, tuple(parts), end, requests, rows, seconds, shop.paid)
 
 
 def sessions(

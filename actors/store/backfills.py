@@ -159,7 +159,7 @@ async def extend(
     if known is None or known["end_at"] != since:
         return
     await connection.execute(
-        EXTEND, wanted.id, wanted.end, plan.seconds, plan.rows, plan.requests, dollars
+        EXTEND, wanted.id, plan.end, plan.seconds, plan.rows, plan.requests, dollars
     )
     first = await connection.fetchval(
         "SELECT coalesce(max(number), 0) + 1 FROM backfill_parts WHERE backfill = $1", wanted.id

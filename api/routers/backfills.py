@@ -73,7 +73,10 @@ class BackfillOut(BaseModel):
     timeframe: Timeframe
     symbols: int = Field(examples=[503])
     start: datetime
-    end: datetime = Field(description="Exclusive")
+    end: datetime = Field(
+        description="Exclusive; before what was asked for where the vendor has nothing newer yet:"
+        " the same request asks for the rest later"
+    )
     requests: int = Field(description="Answered and stored", examples=[31])
     requests_planned: int = Field(examples=[64])
     rows: int = Field(examples=[310_000])

@@ -391,6 +391,31 @@ async def test_nothing_is_bought_before_somebody_agrees_to_the_price(born, pool,
     await exact(database_dsn)
 
 
+async def test_a_day_the_vendor_had_not_yet_is_asked_for_when_it_has_it(born, pool, database_dsn):
+    pool.vendors, pool.price = {"databento": "100/s"}, 1.0
+    first, last = date(2026, 11, 16), date(2026, 11, 23)
+    asked = ask("AAPL", first=first, last=last, provider="databento", max_cost=1)
+    backfills = await born()
+    begun = await backfills.ask(asked)
+    assert begun.end == midnight(last), "the 23rd is over, and not there before the 25th"
+    await over(backfills, begun.id)
+    sent = len(pool.asked)
+    assert (await backfills.ask(asked)).state is BackfillState.DONE
+    assert len(pool.asked) == sent, "nothing more is there, so nothing is asked and nothing paid"
+    later = await born(now=NOW + timedelta(hours=9))
+    assert (await later.ask(asked)).end == midnight(last + timedelta(days=1))
+    status = await over(later, begun.id)
+    assert (status.state, status.cost) == (BackfillState.DONE, 2.0)
+    assert [one[1:3] for one in pool.asked[sent:] if one[0] != "price"] == [
+        (midnight(last), midnight(last + timedelta(days=1)))
+    ]
+    await exact(
+        database_dsn,
+        ("AAPL",),
+        sessions(DAY, midnight(first), midnight(last + timedelta(days=1))),
+    )
+
+
 async def test_minutes_get_their_partitions_and_end_with_the_last_whole_minute(
     born, pool, database_dsn
 ):

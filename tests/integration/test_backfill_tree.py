@@ -124,6 +124,7 @@ def test_minutes_are_stored_and_what_makes_no_sense_is_one_sentence_everywhere(t
     day = datetime.now(UTC).date() - timedelta(days=1)
     done = tree.run("backfill", "AAPL", "--from", str(day), "--to", str(day), "--timeframe", "1m")
     assert "100%" in done.stdout
+    assert "it ends with" not in done.stdout
     told = newest(tree)
     [[row]] = tree.query(
         "SELECT count(*) AS n FROM bars_1m b JOIN tickers t ON t.id = b.ticker_id"
@@ -170,6 +171,17 @@ def test_what_costs_money_is_priced_first_and_bought_when_somebody_agrees(tree):
     assert (bought["id"], bought["state"], bought["cost"]) == (told["id"], "done", told["price"])
     [[row]] = tree.query("SELECT count(*) AS n FROM bars_1d WHERE source = 'databento'")
     assert row["n"] == bought["rows"] == 2 * 30
+
+
+def test_one_that_ends_before_what_was_asked_for_says_so(tree):
+    today = datetime.now(UTC).date()
+    asked = ("backfill", "GM", "--from", str(today - timedelta(days=9)), "--to", str(today))
+    said = tree.run(*asked, "--provider", "databento", "--yes").stdout
+    told = newest(tree)
+    end = datetime.fromisoformat(told["end"]).date()
+    assert end in (today - timedelta(days=1), today), "the UTC day may have turned since"
+    assert f"it ends with {end - timedelta(days=1)}; the same command asks" in said
+    assert told["rows"] == 9 - (today - end).days
 
 
 def test_the_call_in_the_readme_works_as_it_stands(tree):

@@ -194,6 +194,31 @@ def test_who_is_not_configured_is_said():
         chosen((SCHWAB,), named="alpaca")
 
 
+@pytest.mark.parametrize("timeframe", [DAY, MINUTE])
+@pytest.mark.parametrize(
+    ("now", "end"),
+    [
+        (datetime(2026, 11, 24, 15, 0, tzinfo=UTC), date(2026, 11, 23)),
+        (datetime(2026, 11, 24, 23, 59, tzinfo=UTC), date(2026, 11, 23)),
+        (datetime(2026, 11, 25, 0, 0, tzinfo=UTC), date(2026, 11, 24)),
+    ],
+)
+def test_a_plan_ends_with_what_the_vendor_has_and_never_later_than_asked(timeframe, now, end):
+    span = midnight(date(2026, 11, 16)), midnight(date(2026, 11, 24))
+    plan = choose((DATABENTO,), ("AAPL",), timeframe, *span, now)
+    assert plan.end == plan.parts[-1].end == midnight(end)
+    assert choose((SCHWAB,), ("AAPL",), timeframe, *span, now).end == span[1]
+    early = midnight(date(2026, 11, 18))
+    assert choose((DATABENTO,), ("AAPL",), timeframe, span[0], early, now).end == early
+
+
+def test_a_vendor_that_does_not_have_the_first_day_yet_is_not_asked():
+    day = midnight(date(2026, 11, 23)), midnight(date(2026, 11, 24))
+    with pytest.raises(ValueError, match="databento has nothing newer than 2026-11-22 yet"):
+        chosen((DATABENTO,), ("AAPL",), span=day, named="databento")
+    assert chosen((DATABENTO, SCHWAB), ("AAPL",), span=day) == "schwab"
+
+
 # --- the parts
 
 
