@@ -44,7 +44,10 @@ class BackfillIn(BaseModel):
         None, description="Default: the cheapest, free ones first", examples=["alpaca"]
     )
     max_cost: float | None = Field(
-        None, ge=0, description="Dollars; what costs money waits as `priced` until this covers it"
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Dollars; what costs money waits as `priced` until this covers it",
     )
     again: bool = Field(False, description="Ask for everything anew, as after a split")
 
