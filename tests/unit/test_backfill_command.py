@@ -1,7 +1,5 @@
 """The command and the REST route of backfills, without a tree: what is refused, and who is asked."""
 
-import json
-
 import pytest
 from pydantic import ValidationError
 
@@ -18,4 +16,4 @@ def test_a_cost_that_is_no_number_of_dollars_is_one_sentence(dollars):
             standalone_mode=False,
         )
     with pytest.raises(ValidationError, match="max_cost"):
-        BackfillIn(**json.loads('{"from": "2026-01-02"}'), max_cost=float(dollars))
+        BackfillIn.model_validate({"from": "2026-01-02", "max_cost": float(dollars)})
