@@ -108,7 +108,8 @@ class Backfills:
         """Begin a backfill, or go on with the same one, or make it longer; return how it stands.
 
         One that costs money is `priced` until `max_cost` covers its price.  `ValueError` with one
-        sentence where nothing would come of it, `Unanswered` when nobody can tell.
+        sentence where nothing would come of it (`TooMany` where too many run), `Unanswered` when
+        nobody can tell.
         """
         if self._stopping:
             raise Gone("price_ingestor is stopping")

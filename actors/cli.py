@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it failed, 3 not running (as in LSB's `status`), 78 the co
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -236,6 +237,8 @@ def backfill(
     ] = False,
 ) -> None:
     """Fetch history and store it; Ctrl-C stops it, and the same command goes on where it stopped."""
+    if max_cost is not None and not math.isfinite(max_cost):
+        raise Refused(f"max_cost must be dollars, 0 or more, was {max_cost}")
     where = settings.read().volaris_home
     api = home.read_run(where).get("api")
     if not api or not home.is_locked(where):

@@ -19,9 +19,14 @@ from actors.domain.models import Timeframe
 from actors.domain.symbols import normalise
 
 MOST_SYMBOLS = 2_000
+MOST_RUNNING = 50
 ROWS = {Timeframe.MINUTE: 390, Timeframe.DAY: 1}  # bars of a symbol in one session
 TURN = 0.4  # seconds for an answer to be had and stored, where no limit is in the way
 BYTES_A_ROW = 150
+
+
+class TooMany(ValueError):
+    """So many backfills run that another one must wait until one of them is over."""
 
 
 class BackfillState(StrEnum):

@@ -7,11 +7,20 @@ from uuid import UUID
 
 import asyncpg
 
-from actors.domain.backfill import BackfillState, BackfillStatus, Part, Plan, Wanted
+from actors.domain.backfill import (
+    MOST_RUNNING,
+    BackfillState,
+    BackfillStatus,
+    Part,
+    Plan,
+    TooMany,
+    Wanted,
+)
 from actors.domain.models import Timeframe
 from actors.store.database import Connection, aware, count
 
 MOST_LISTED = 100
+BEGINNING = 0x766F6C6172697303  # advisory lock of whoever begins one: "volaris" and a three
 
 STATUS = """
 SELECT b.*, coalesce(p.rows, 0) AS got, coalesce(p.requests, 0) AS sent
@@ -54,6 +63,8 @@ WHERE id = (
 )
 RETURNING id, vendor, timeframe
 """
+TAKE_TURN = "SELECT pg_advisory_xact_lock($1)"
+RUNNING = "SELECT count(*) FROM backfills WHERE state = 'running'"
 ANY_RUNNING = "SELECT EXISTS (SELECT FROM backfills WHERE state = 'running')"
 FREE = "UPDATE backfills SET owner = NULL WHERE state = 'running' AND owner IS DISTINCT FROM NULL"
 RELEASE = "UPDATE backfills SET owner = NULL WHERE owner = $1"
@@ -175,8 +186,16 @@ async def extend(
 
 
 async def resume(connection: Connection, number: UUID) -> None:
-    """Go on with what is not done."""
-    await connection.execute(RESUME, number)
+    """Go on with what is not done; `TooMany` where `MOST_RUNNING` others run."""
+    await connection.execute(TAKE_TURN, BEGINNING)  # two must not both be the last one
+    if not count(await connection.execute(RESUME, number)):
+        return
+    running = await connection.fetchval(RUNNING)
+    if running > MOST_RUNNING:
+        raise TooMany(
+            f"{MOST_RUNNING} backfills run already; wait until one is over, or cancel one"
+            " (DELETE /api/v1/backfills/ID)"
+        )
 
 
 async def cancel(connection: Connection, number: UUID) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.domain import universe
-from actors.domain.backfill import BackfillRequest, BackfillState, BackfillStatus
+from actors.domain.backfill import BackfillRequest, BackfillState, BackfillStatus, TooMany
 from actors.domain.models import Timeframe
 from api.deps import LOOK_WITHIN, TheTree
 from api.problems import AWAY, PROBLEM
@@ -17,6 +17,7 @@ from api.problems import AWAY, PROBLEM
 ASK_WITHIN = 50.0
 UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {**PROBLEM, "description": "No such backfill"},
+    429: {**PROBLEM, "description": "Too many run; one must be over or cancelled first"},
     422: {**PROBLEM, "description": "Nothing would come of it; `detail` says what to change"},
 }
 
@@ -44,7 +45,10 @@ class BackfillIn(BaseModel):
         None, description="Default: the cheapest, free ones first", examples=["alpaca"]
     )
     max_cost: float | None = Field(
-        None, ge=0, description="Dollars; what costs money waits as `priced` until this covers it"
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Dollars; what costs money waits as `priced` until this covers it",
     )
     again: bool = Field(False, description="Ask for everything anew, as after a split")
 
@@ -111,6 +115,8 @@ async def create_backfill(asked: BackfillIn, tree: TheTree, response: Response) 
     """Begin a backfill, go on with the same one, or make it longer."""
     try:
         status = await tree.within(ASK_WITHIN).price_ingestor.backfill(asked.request())
+    except TooMany as e:
+        raise HTTPException(429, str(e)) from None
     except ValueError as e:
         raise HTTPException(422, str(e)) from None
     response.headers["Location"] = f"/api/v1/backfills/{status.id}"

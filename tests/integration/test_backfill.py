@@ -10,7 +10,7 @@ import pytest
 from actors import backfill as worker
 from actors.backfill import Backfills
 from actors.client import Unreachable
-from actors.domain.backfill import BackfillRequest, BackfillState, midnight, sessions
+from actors.domain.backfill import BackfillRequest, BackfillState, TooMany, midnight, sessions
 from actors.domain.models import (
     Bar,
     BarPage,
@@ -22,6 +22,7 @@ from actors.domain.models import (
 )
 from actors.providers.base import Denied, Malformed, RateLimited, Unavailable, Unsupported
 from actors.settings import Settings
+from actors.store import backfills as store
 from actors.store.database import Database
 from tests.conftest import execute
 
@@ -414,6 +415,23 @@ async def test_a_day_the_vendor_had_not_yet_is_asked_for_when_it_has_it(born, po
         ("AAPL",),
         sessions(DAY, midnight(first), midnight(last + timedelta(days=1))),
     )
+
+
+async def test_one_too_many_is_refused_and_leaves_nothing_behind(born, pool, monkeypatch):
+    monkeypatch.setattr(store, "MOST_RUNNING", 2)
+    backfills = await born(start=False)
+    asked = [ask(symbol) for symbol in ("AAPL", "MSFT", "SPY")]
+    told = await asyncio.gather(*map(backfills.ask, asked), return_exceptions=True)
+    [refused] = [one for one in told if isinstance(one, Exception)]
+    assert isinstance(refused, TooMany)
+    assert "2 backfills run already" in str(refused)
+    running = await backfills.latest()
+    assert len(running) == 2
+    for request, answer in zip(asked, told, strict=True):
+        if answer is not refused:
+            assert (await backfills.ask(request)).id == answer.id, "what runs may be asked again"
+    await backfills.cancel(running[0].id)
+    await backfills.ask(asked[told.index(refused)])
 
 
 async def test_minutes_get_their_partitions_and_end_with_the_last_whole_minute(
