@@ -1,0 +1,157 @@
+"""One expiration's smile: its forward, ATM volatility, 25-delta skew and expected move."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.domain.expiries import Expiry
+from actors.domain.metric import Metric, lack
+
+Floats = NDArray[np.float64]
+
+PAIRS = 5  # strikes the forward is taken from: further out early exercise biases parity
+WIDEST = 0.25  # of ln K: strikes further apart say nothing about what lies between them
+
+
+def forward(expiry: Expiry, rate: float, early: tuple[Floats, Floats] | None = None) -> Metric:
+    """Return the forward by put-call parity, dollars.
+
+    K + e^{rT}(C - P) at the strikes where call and put differ least; those whose bid and ask do not allow
+    the median are dropped, the others weighted by the spread's inverse square.  `early` holds the early
+    exercise premiums of calls and puts, one row a strike: with them the forward is de-Americanised; without,
+    it is biased low, by 0.03 % at 30 days and 1 % at a year at most (measured at r = 4.5 %, q = 0).
+    """
+    call, put = expiry.call, expiry.put
+    premium = 0.0 if early is None else np.nan_to_num(early[0]) - np.nan_to_num(early[1])
+    apart = call.mid - put.mid - premium
+    rows = np.flatnonzero(np.isfinite(apart))
+    if not len(rows):
+        return Metric.missing("no strike has a call and a put quoted")
+    rows = rows[np.argsort(np.abs(apart[rows]), kind="stable")[:PAIRS]]
+    growth = math.exp(rate * expiry.years)
+    told = expiry.strike[rows] + growth * apart[rows]
+    spread = (call.ask - call.bid + put.ask - put.bid)[rows]
+    allowed = np.abs(told - np.median(told)) <= growth * spread / 2 + 1e-9
+    if not np.any(allowed):
+        allowed[0] = True
+    weight = 1 / np.maximum(spread[allowed], 0.01) ** 2
+    price = float(np.average(told[allowed], weights=weight))
+    return Metric.of(price) if price > 0 else Metric.missing("parity gives no positive forward")
+
+
+def implied_yield(forward: Metric, spot: float, rate: float, years: float) -> Metric:
+    """Return what holding the stock pays a year, dividends and lending together: r - ln(F/S)/T.
+
+    Less the known dividends it is the implied borrow.
+    """
+    if forward.value is None:
+        return forward
+    if not (spot > 0 and years > 0):
+        return Metric.missing("the underlying has no price")
+    return Metric.of(rate - math.log(forward.value / spot) / years)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Smile:
+    """Volatilities of one expiration's out-of-the-money options, by ascending k = ln(K/F)."""
+
+    years: float
+    forward: float
+    k: Floats
+    iv: Floats
+
+    @property
+    def delta(self) -> Floats:
+        """Forward (undiscounted) delta of the call at each strike, at the strike's own volatility."""
+        width = self.iv * math.sqrt(self.years)
+        return np.array([_normal(x) for x in (-self.k / width + width / 2).tolist()])
+
+    def atm(self) -> Metric:
+        """Return the volatility at the forward, linear in k between the strikes around it."""
+        right = int(np.searchsorted(self.k, 0.0))
+        if right < len(self.k) and self.k[right] == 0:
+            return Metric.of(self.iv[right])
+        if not 0 < right < len(self.k):
+            return Metric.missing("the forward lies outside the strikes that have a volatility")
+        if (gap := self.k[right] - self.k[right - 1]) > WIDEST:
+            return Metric.missing(f"the strikes around the forward lie {math.expm1(gap):.0%} apart")
+        return Metric.of(np.interp(0.0, self.k, self.iv))
+
+    def at_delta(self, delta: float) -> Metric:
+        """Return the volatility where the call's forward delta is `delta`, linear in delta.
+
+        A put of delta -d is the call of 1 - d.  The strikes nearest the forward that bracket it count.
+        """
+        told = self.delta
+        middle = int(np.searchsorted(self.k, 0.0))
+        away = range(middle, 0, -1) if delta > 0.5 else range(middle, len(told))
+        for right in away:
+            if 0 < right < len(told) and told[right - 1] >= delta >= told[right]:
+                if self.k[right] - self.k[right - 1] > WIDEST:
+                    break
+                pair = slice(right - 1, right + 1)
+                return Metric.of(np.interp(delta, told[pair][::-1], self.iv[pair][::-1]))
+        which = f"{1 - delta:.0%} delta put" if delta > 0.5 else f"{delta:.0%} delta call"
+        return Metric.missing(f"no strikes lie around the {which}")
+
+
+def smile(expiry: Expiry, forward: float) -> Smile:
+    """Return the smile: puts below the forward, calls from it on, strikes without a volatility left out."""
+    iv = np.where(expiry.strike < forward, expiry.put.iv, expiry.call.iv)
+    told = np.isfinite(iv)
+    return Smile(expiry.years, forward, np.log(expiry.strike[told] / forward), iv[told])
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """25-delta skew in fractions of volatility; forward deltas."""
+
+    call: Metric
+    put: Metric
+    risk_reversal: Metric  # call - put: below 0 where puts are dearer, as in stocks
+    butterfly: Metric  # (call + put)/2 - ATM
+
+
+def skew(smile: Smile) -> Skew:
+    """Return the 25-delta skew of a smile."""
+    call, put, atm = smile.at_delta(0.25), smile.at_delta(0.75), smile.atm()
+    if call.value is None or put.value is None:
+        none = Metric.missing(lack(call, put) or "")
+        return Skew(call, put, none, none)
+    reversal = Metric.of(call.value - put.value)
+    if atm.value is None:
+        return Skew(call, put, reversal, atm)
+    return Skew(call, put, reversal, Metric.of((call.value + put.value) / 2 - atm.value))
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMove:
+    """How far the price is expected to go until the expiration, dollars up or down, by three conventions."""
+
+    one_sd: Metric  # S times volatility times √T
+    straddle: Metric  # 0.85 x the ATM straddle: 0.68 sd
+    weighted: Metric  # tastytrade: 0.6 x straddle + 0.3 x first strangle + 0.1 x second strangle
+
+
+def expected_move(expiry: Expiry, spot: float, forward: float, atm: Metric) -> ExpectedMove:
+    """Return the expected move; the straddle's strike is the one nearest to the forward."""
+    one_sd = atm if atm.value is None else Metric.of(spot * atm.value * math.sqrt(expiry.years))
+    at = int(np.argmin(np.abs(expiry.strike - forward)))
+    call, put = expiry.call.mid, expiry.put.mid
+    straddle = float(call[at] + put[at])
+    if not math.isfinite(straddle):
+        none = Metric.missing("the straddle at the forward is not quoted")
+        return ExpectedMove(one_sd, none, none)
+    told = Metric.of(0.85 * straddle)
+    if not 2 <= at < len(call) - 2:
+        return ExpectedMove(one_sd, told, Metric.missing("too few strikes for two strangles"))
+    first, second = (float(call[at + n] + put[at - n]) for n in (1, 2))
+    if not math.isfinite(first + second):
+        return ExpectedMove(one_sd, told, Metric.missing("a strangle is not quoted"))
+    return ExpectedMove(one_sd, told, Metric.of(0.6 * straddle + 0.3 * first + 0.1 * second))
+
+
+def _normal(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
