@@ -57,18 +57,32 @@ def expiries(
     adjusted, strikes that are no price.  Of duplicates the newest quote counts.  Crossed quotes and those
     without an ask are NaN; so is a volatility outside `VOLATILITIES`, such as a vendor's -999.
     """
-    fits = chain.standard & np.isfinite(chain.strike) & (chain.strike > 0)
-    fits &= (chain.expiration >= FIRST) & (chain.expiration < LAST)  # False of NaT
-    root = np.char.strip(chain.contract.astype("U6"))
+    keep = chain.standard & np.isfinite(chain.strike) & (chain.strike > 0)
+    keep &= (chain.expiration >= FIRST) & (chain.expiration < LAST)  # False of NaT
+    if not keep.any():
+        return ()
+    roots, root = _roots(chain.contract[keep])
+    day, strike = chain.expiration[keep].astype("datetime64[D]"), chain.strike[keep]
+    # A quote without a time (NaT) sorts as the oldest; the newest is laid down last and stays.
+    age = chain.quoted_at[keep].astype("datetime64[ms]").astype(np.int64)
+    order = np.lexsort((age, strike, root, day))
+    day, root, strike = day[order], root[order], strike[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (day[1:] != day[:-1]) | (root[1:] != root[:-1])
+    fresh = begins.copy()
+    fresh[1:] |= strike[1:] != strike[:-1]
+    place = np.cumsum(fresh) - 1  # of each contract among the strikes of all expirations
+    laid = np.full((2, 6, place[-1] + 1), math.nan)
+    sides = chain.call[keep][order].astype(np.intp)
+    laid[sides, :, place] = _believed(chain, iv, gamma)[keep][order]
+    strikes, starts = strike[fresh], np.flatnonzero(begins)
+    ends = (*place[starts[1:]].tolist(), len(strikes))
     found = []
-    for day in np.unique(chain.expiration[fits]):
-        of_day = fits & (chain.expiration == day)
-        for name in np.unique(root[of_day]):
-            rows = np.flatnonzero(of_day & (root == name))
-            years = years_to(day.astype("datetime64[D]").item(), str(name), at)
-            if years > 0:
-                sides = chain.iv if iv is None else iv, chain.gamma if gamma is None else gamma
-                found.append(_expiry(chain, rows, str(name), years, *sides))
+    for row, low, high in zip(starts.tolist(), place[starts].tolist(), ends, strict=True):
+        name, of = roots[root[row]], day[row].item()
+        if (years := years_to(of, name, at)) > 0:
+            put, call = (Side(*side[:, low:high]) for side in laid)
+            found.append(Expiry(of, name, years, strikes[low:high], call, put))
     return tuple(sorted(found, key=lambda one: (one.years, one.root)))
 
 
@@ -79,39 +93,32 @@ def years_to(day: date, root: str, at: datetime) -> float:
     return (settles - at) / timedelta(minutes=MINUTES)
 
 
-def _expiry(
-    chain: Chain, rows: NDArray[np.intp], root: str, years: float, iv: Floats, gamma: Floats
-) -> Expiry:
-    strike = np.unique(chain.strike[rows])
-    # A quote without a time is the oldest: sorted so that the newest is written last.
-    age = np.where(np.isnat(chain.quoted_at[rows]), np.datetime64(0, "ms"), chain.quoted_at[rows])
-    rows = rows[np.argsort(age, kind="stable")]
-    day = chain.expiration[rows[0]].astype("datetime64[D]").item()
+def _roots(contract: NDArray[np.str_]) -> tuple[list[str], NDArray[np.intp]]:
+    """Return the roots there are, and which of them each contract has; most chains have one."""
+    names = contract.astype("U6")
+    if (names == names[0]).all():
+        return [str(names[0]).strip()], np.zeros(len(names), np.intp)
+    told, which = np.unique(names, return_inverse=True)
+    return [str(name).strip() for name in told], which
 
-    def side(*, call: bool) -> Side:
-        own = rows[chain.call[rows] == call]
-        place = np.searchsorted(strike, chain.strike[own])
 
-        def laid(values: Floats) -> Floats:
-            column = np.full(len(strike), math.nan)
-            column[place] = values[own]
-            return column
-
-        bid, ask = _at_least_zero(laid(chain.bid)), _at_least_zero(laid(chain.ask))
-        bad = ~((ask > 0) & (bid <= ask))
-        low, high = VOLATILITIES
-        sigma, bend = laid(iv), laid(gamma)
-        return Side(
-            np.where(bad, math.nan, bid),
-            np.where(bad, math.nan, ask),
-            np.where((sigma > low) & (sigma < high), sigma, math.nan),
-            _at_least_zero(bend),
-            _at_least_zero(laid(chain.volume)),
-            _at_least_zero(laid(chain.open_interest)),
+def _believed(chain: Chain, iv: Floats | None, gamma: Floats | None) -> Floats:
+    """Return the columns of `Side`, one row a contract, NaN for what cannot be true."""
+    told = np.column_stack(
+        (
+            chain.bid,
+            chain.ask,
+            chain.iv if iv is None else iv,
+            chain.gamma if gamma is None else gamma,
+            chain.volume,
+            chain.open_interest,
         )
-
-    return Expiry(day, root, years, strike, side(call=True), side(call=False))
-
-
-def _at_least_zero(values: Floats) -> Floats:
-    return np.where((values >= 0) & np.isfinite(values), values, math.nan)
+    )
+    told[~((told >= 0) & (told < math.inf))] = math.nan
+    bid, ask, sigma = told[:, 0], told[:, 1], told[:, 2]
+    bid[np.isnan(ask) | (ask == 0)] = math.nan
+    bid[bid > ask] = math.nan
+    ask[np.isnan(bid)] = math.nan
+    low, high = VOLATILITIES
+    sigma[~((sigma > low) & (sigma < high))] = math.nan
+    return told

@@ -30,7 +30,7 @@ def put_call(expiries: Iterable[Expiry]) -> PutCall:
 
     def ratio(what: str) -> Metric:
         puts, calls = (
-            sum(float(np.nansum(getattr(getattr(one, side), what))) for one in told)
+            float(_told(_joined(getattr(getattr(one, side), what) for one in told)).sum())
             for side in ("put", "call")
         )
         name = what.replace("_", " ")
@@ -45,11 +45,14 @@ def max_pain(expiry: Expiry) -> Metric:
     The lowest of several.
     """
     strike = expiry.strike
-    calls, puts = (np.nan_to_num(side.open_interest) for side in (expiry.call, expiry.put))
+    calls, puts = (_told(side.open_interest) for side in (expiry.call, expiry.put))
     if not (calls.any() or puts.any()):
         return Metric.missing("no open interest")
-    above = np.maximum(strike[:, None] - strike, 0)  # settlement by row, strike by column
-    return Metric.of(strike[int(np.argmin(above @ calls + above.T @ puts))])
+    # Settled at a strike, the calls below it and the puts above it are paid.
+    to_calls = strike * np.cumsum(calls) - np.cumsum(calls * strike)
+    behind = puts[::-1]
+    to_puts = np.cumsum(behind * strike[::-1])[::-1] - strike * np.cumsum(behind)[::-1]
+    return Metric.of(strike[int(np.argmin(to_calls + to_puts))])
 
 
 def unusual(
@@ -91,17 +94,24 @@ class DealerGamma:
 
 def dealer_gamma(expiries: Iterable[Expiry], spot: float) -> DealerGamma:
     """Return gamma x open interest x 100 x S² x 1 % over some expirations, calls less puts."""
-    sums: dict[float, float] = {}
-    seen = False
-    for one in expiries:
-        call, put = (side.gamma * side.open_interest for side in (one.call, one.put))
-        seen |= bool(np.isfinite(call).any() or np.isfinite(put).any())
-        net = np.nan_to_num(call) - np.nan_to_num(put)
-        for strike, gamma in zip(one.strike.tolist(), net.tolist(), strict=True):
-            sums[strike] = sums.get(strike, 0.0) + gamma
-    strikes = np.array(sorted(sums))
-    if not seen or not spot > 0:
+    told = tuple(expiries)
+    call, put = (
+        _joined(side.gamma * side.open_interest for side in sides)
+        for sides in ([one.call for one in told], [one.put for one in told])
+    )
+    strike, which = np.unique(_joined(one.strike for one in told), return_inverse=True)
+    if not (spot > 0 and (np.isfinite(call).any() or np.isfinite(put).any())):
         none = Metric.missing("no contract has both a gamma and an open interest")
-        return DealerGamma(strikes, np.full(len(strikes), np.nan), none)
-    dollars = np.array([sums[strike] for strike in sorted(sums)]) * SHARES * spot**2 * 0.01
-    return DealerGamma(strikes, dollars, Metric.of(float(dollars.sum())))
+        return DealerGamma(strike, np.full(len(strike), np.nan), none)
+    net = _told(call) - _told(put)
+    dollars = np.bincount(which, net, len(strike)).astype(np.float64)
+    dollars *= SHARES * spot**2 * 0.01
+    return DealerGamma(strike, dollars, Metric.of(float(dollars.sum())))
+
+
+def _told(column: Floats) -> Floats:
+    return np.where(np.isnan(column), 0.0, column)
+
+
+def _joined(columns: Iterable[Floats]) -> Floats:
+    return np.concatenate((*columns, np.empty(0)))

@@ -49,17 +49,18 @@ def model_free(
         return "it has expired"
     call, put = (cb + ca) / 2, (pb + pa) / 2
     apart = np.abs(call - put)
-    if not np.any(np.isfinite(apart)):
+    quoted = np.flatnonzero(np.isfinite(apart))
+    if not len(quoted):
         return "no strike has a call and a put quoted"
-    at, growth = int(np.nanargmin(apart)), math.exp(rate * years)
+    at, growth = int(quoted[np.argmin(apart[quoted])]), math.exp(rate * years)
     forward = float(k[at] + growth * (call[at] - put[at]))
-    if not np.any(k <= forward):
+    center = int(np.searchsorted(k, forward, "right")) - 1
+    if center < 0:
         return "no strike lies at or below the forward"
-    center = int(np.flatnonzero(k <= forward)[-1])
     if not math.isfinite(apart[center]):
         return "the strike below the forward has no call or no put quoted"
-    below = _walk(pb, range(center - 1, -1, -1))
-    above = _walk(cb, range(center + 1, len(k)))
+    below = _walk(pb.tolist(), range(center - 1, -1, -1))
+    above = _walk(cb.tolist(), range(center + 1, len(k)))
     if not below or not above:
         return "no out-of-the-money option is bid on one side of the forward"
     kept = np.array([*below[::-1], center, *above])
@@ -76,13 +77,13 @@ def model_free(
     width = math.sqrt(variance * years)
     reach = np.log(included / forward) / width
     covered = _normal(float(reach[-1]) + width / 2) - _normal(float(reach[0]) + width / 2)
-    widest = float(np.max(np.diff(reach)))
+    widest = float((reach[1:] - reach[:-1]).max())
     return ModelFree(
         variance, years, forward, float(k[center]), included, prices, parts, covered, widest
     )
 
 
-def _walk(bid: Floats, away: range) -> list[int]:
+def _walk(bid: list[float], away: range) -> list[int]:
     """Return the rows that are bid, walking away from the center until two in a row are not."""
     kept: list[int] = []
     unbid = 0

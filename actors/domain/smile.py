@@ -1,7 +1,10 @@
 """One expiration's smile: its forward, ATM volatility, 25-delta skew and expected move."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from operator import mul
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +34,16 @@ def forward(expiry: Expiry, rate: float, early: tuple[Floats, Floats] | None = N
         return Metric.missing("no strike has a call and a put quoted")
     rows = rows[np.argsort(np.abs(apart[rows]), kind="stable")[:PAIRS]]
     growth = math.exp(rate * expiry.years)
-    told = expiry.strike[rows] + growth * apart[rows]
-    spread = (call.ask - call.bid + put.ask - put.bid)[rows]
-    allowed = np.abs(told - np.median(told)) <= growth * spread / 2 + 1e-9
-    if not np.any(allowed):
-        allowed[0] = True
-    weight = 1 / np.maximum(spread[allowed], 0.01) ** 2
-    price = float(np.average(told[allowed], weights=weight))
+    told = (expiry.strike[rows] + growth * apart[rows]).tolist()
+    spread = (call.ask[rows] - call.bid[rows] + put.ask[rows] - put.bid[rows]).tolist()
+    middle = median(told)
+    weights = [
+        1 / max(width, 0.01) ** 2 if abs(price - middle) <= growth * width / 2 + 1e-9 else 0.0
+        for price, width in zip(told, spread, strict=True)
+    ]
+    if not (total := math.fsum(weights)) > 0:
+        return Metric.of(told[0])
+    price = math.fsum(map(mul, told, weights)) / total
     return Metric.of(price) if price > 0 else Metric.missing("parity gives no positive forward")
 
 
@@ -53,55 +59,56 @@ def implied_yield(forward: Metric, spot: float, rate: float, years: float) -> Me
     return Metric.of(rate - math.log(forward.value / spot) / years)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Smile:
-    """Volatilities of one expiration's out-of-the-money options, by ascending k = ln(K/F)."""
+    """Volatilities of one expiration's out-of-the-money options, by ascending strike."""
 
     years: float
     forward: float
-    k: Floats
-    iv: Floats
-
-    @property
-    def delta(self) -> Floats:
-        """Forward (undiscounted) delta of the call at each strike, at the strike's own volatility."""
-        width = self.iv * math.sqrt(self.years)
-        return np.array([_normal(x) for x in (-self.k / width + width / 2).tolist()])
+    k: tuple[float, ...]  # ln(K/F)
+    iv: tuple[float, ...]
+    delta: tuple[float, ...]  # the call's, forward (undiscounted), at the strike's own volatility
 
     def atm(self) -> Metric:
         """Return the volatility at the forward, linear in k between the strikes around it."""
-        right = int(np.searchsorted(self.k, 0.0))
+        right = bisect_left(self.k, 0.0)
         if right < len(self.k) and self.k[right] == 0:
             return Metric.of(self.iv[right])
         if not 0 < right < len(self.k):
             return Metric.missing("the forward lies outside the strikes that have a volatility")
-        if (gap := self.k[right] - self.k[right - 1]) > WIDEST:
-            return Metric.missing(f"the strikes around the forward lie {math.expm1(gap):.0%} apart")
-        return Metric.of(np.interp(0.0, self.k, self.iv))
+        return self._between(right, self.k, 0.0)
 
     def at_delta(self, delta: float) -> Metric:
         """Return the volatility where the call's forward delta is `delta`, linear in delta.
 
         A put of delta -d is the call of 1 - d.  The strikes nearest the forward that bracket it count.
         """
-        told = self.delta
-        middle = int(np.searchsorted(self.k, 0.0))
+        told, middle = self.delta, bisect_left(self.k, 0.0)
         away = range(middle, 0, -1) if delta > 0.5 else range(middle, len(told))
         for right in away:
             if 0 < right < len(told) and told[right - 1] >= delta >= told[right]:
-                if self.k[right] - self.k[right - 1] > WIDEST:
-                    break
-                pair = slice(right - 1, right + 1)
-                return Metric.of(np.interp(delta, told[pair][::-1], self.iv[pair][::-1]))
+                return self._between(right, told, delta)
         which = f"{1 - delta:.0%} delta put" if delta > 0.5 else f"{delta:.0%} delta call"
         return Metric.missing(f"no strikes lie around the {which}")
+
+    def _between(self, right: int, by: tuple[float, ...], at: float) -> Metric:
+        left = right - 1
+        if (gap := self.k[right] - self.k[left]) > WIDEST:
+            return Metric.missing(f"the strikes around it lie {math.expm1(gap):.0%} apart")
+        if by[right] == by[left]:
+            return Metric.of((self.iv[left] + self.iv[right]) / 2)
+        share = (at - by[left]) / (by[right] - by[left])
+        return Metric.of(self.iv[left] + share * (self.iv[right] - self.iv[left]))
 
 
 def smile(expiry: Expiry, forward: float) -> Smile:
     """Return the smile: puts below the forward, calls from it on, strikes without a volatility left out."""
     iv = np.where(expiry.strike < forward, expiry.put.iv, expiry.call.iv)
     told = np.isfinite(iv)
-    return Smile(expiry.years, forward, np.log(expiry.strike[told] / forward), iv[told])
+    iv, k = iv[told], np.log(expiry.strike[told] / forward)
+    width = iv * math.sqrt(expiry.years)
+    delta = map(_normal, (-k / width + width / 2).tolist())
+    return Smile(expiry.years, forward, tuple(k.tolist()), tuple(iv.tolist()), tuple(delta))
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def standing(now: float, closes: ArrayLike, enough: int = ENOUGH) -> Standing:
         return Standing(none, none, days)
     low, high = min(float(told.min()), now), max(float(told.max()), now)
     rank = (
-        Metric.of(100 * (now - low) / (high - low))
+        Metric.of(100 * ((now - low) / (high - low)))
         if high > low
         else Metric.missing(f"the volatility has not moved in {days} days")
     )
