@@ -90,6 +90,25 @@ class Lognormal:
         """Return the probability of ending between two prices."""
         return self.below(high) - self.below(low)
 
+    def touch(self, price: float, spot: float) -> float:
+        """Return the probability of reaching a price at any time until then, from `spot` now.
+
+        Reflection principle, drift ln(F/spot) until the end.  `ValueError` for a spot that is no price.
+        """
+        if not 0 < spot < math.inf:
+            raise ValueError(f"spot must be above 0, was {spot}")
+        if price <= 0 or price == math.inf:
+            return 0.0
+        variance = self.volatility**2 * self.years
+        width, way = math.sqrt(variance), math.log(price / spot)
+        drift = math.log(self.forward / spot) - variance / 2
+        if way < 0:  # down is up seen in a mirror
+            way, drift = -way, -drift
+        straight, mirrored = _normal((drift - way) / width), _normal((-drift - way) / width)
+        # The mirror's factor may be large where its probability is nothing.
+        mirrored *= math.exp(min(2 * drift * way / variance, 700.0))
+        return min(straight + mirrored, 1.0)
+
     def _d(self, price: float, half: float) -> float:
         if price == math.inf:
             return math.inf

@@ -89,6 +89,14 @@ def test_positions_are_those_published(name, days):
     assert probability(theirs, law) == pytest.approx(expected["probability_of_profit"], abs=1e-9)
     for ours, span in zip(found.profitable, theirs, strict=True):
         assert ours == pytest.approx(span, abs=0.0101)
+    # Their means are those of the ranges from one cent of profit on: a cent of the underlying, a dollar here.
+    means = odds(found, law)
+    for name, mean in (
+        ("profit_if_profitable", means.if_profitable),
+        ("loss_if_unprofitable", means.if_losing),
+    ):
+        if (published := case["pypi_1_9_1"].get(f"expected_{name}")) is not None:
+            assert mean.value == pytest.approx(published, abs=0.01)
     for at, ranges, chance in (
         ("profit_target", found.at_least, "probability_of_profit_target"),
         (
@@ -210,6 +218,28 @@ def test_the_odds_are_those_of_a_simulation():
     assert told.expected == pytest.approx(np.mean(profits), abs=1.5)
     assert told.if_profitable.value == pytest.approx(profits[profits > 0].mean(), abs=1.5)
     assert told.if_losing.value == pytest.approx(profits[profits < 0].mean(), abs=1.5)
+
+
+@given(laws, st.floats(5, 300), st.floats(1, 600))
+def test_touching_is_at_least_as_likely_as_ending_beyond(law, spot, price):
+    beyond = law.below(price) if price < spot else 1 - law.below(price)
+    assert beyond - 1e-9 <= law.touch(price, spot) <= 1
+    assert law.touch(spot, spot) == pytest.approx(1)
+    further = price * (1.1 if price > spot else 0.9)
+    assert law.touch(further, spot) <= law.touch(price, spot) + 1e-9
+
+
+@pytest.mark.parametrize("price", [85.0, 97.0, 104.0, 125.0])
+@pytest.mark.parametrize("forward", [94.0, 100.0, 106.0])
+def test_the_probability_of_touch_is_that_of_a_simulation(price, forward):
+    # The end is drawn, and the bridge to it reaches the barrier with a probability known exactly.
+    law, rng = Lognormal(forward, 0.4, 0.25), np.random.default_rng(7)
+    variance, way = 0.4**2 * 0.25, math.log(price / 100)
+    drift = math.log(forward / 100) - variance / 2
+    ends = drift + math.sqrt(variance) * rng.standard_normal(200_000)
+    bridge = np.exp(-2 * way * (way - ends) / variance)
+    reached = np.where((way - ends) * way <= 0, 1.0, np.minimum(bridge, 1.0))
+    assert law.touch(price, 100) == pytest.approx(reached.mean(), abs=4e-3)
 
 
 # By example

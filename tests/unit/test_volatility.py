@@ -28,6 +28,9 @@ from actors.domain.volatility import (
     term,
     variance_risk_premium,
 )
+from sandbox.market import Market
+from sandbox.options import RATE as SANDBOX_RATE
+from sandbox.options import Book, Options
 
 FIXTURES = (
     Path(os.environ.get("VOLARIS_FIXTURES") or Path(__file__).parents[3] / "shared" / "fixtures")
@@ -450,9 +453,11 @@ def test_unusual_is_more_than_is_held_and_more_than_usual():
 def test_expired_and_adjusted_contracts_are_left_out_and_the_newest_duplicate_counts():
     full = chain([date(2026, 11, 23), *DAYS[:1]])
     full.standard[-1] = False
+    full.expiration[-2] = np.datetime64("NaT")
     (one,) = expiries(full, AT)
     assert one.day == DAYS[0]
     assert math.isnan(one.put.bid[-1])
+    assert math.isnan(one.put.bid[-2])
     twice = Chain(
         **{
             f.name: (
@@ -536,3 +541,71 @@ def test_a_crossed_or_stale_pair_does_not_move_the_forward():
     assert math.isnan(one.call.mid[one.strike == 252.5][0])
     expected = SPOT * math.exp((RATE - YIELD) * one.years)
     assert forward(one, RATE).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_stale_quote_at_the_forward_does_not_move_its_volatility():
+    full = chain(DAYS[1:2])
+    (clean,) = expiries(full, AT)
+    row = np.flatnonzero((full.strike == 250.0) & ~full.call)[0]
+    full.iv[row] *= 1.3
+    (stale,) = expiries(full, AT)
+    assert smile(stale, 250.9).atm() == smile(clean, 250.9).atm()
+    full.iv[full.strike == 250.0] = full.iv[row]  # call and put agree: then they are believed
+    (believed,) = expiries(full, AT)
+    assert smile(believed, 250.9).atm().value > smile(clean, 250.9).atm().value
+
+
+# Against the sandbox, whose surfaces are known: American prices in ticks, spreads, stale and crossed quotes
+
+
+def told(book: Book) -> Chain:
+    none = np.full(len(book), math.nan)
+    return Chain(
+        book.symbol,
+        datetime.fromtimestamp(book.at / 1000, UTC),
+        "sandbox",
+        book.spot,
+        book.contract,
+        np.array([book.expirations[n].day for n in book.of], "datetime64[D]"),
+        book.strike,
+        book.call,
+        book.bid,
+        book.ask,
+        last=book.last,
+        bid_size=none,
+        ask_size=none,
+        volume=book.volume.astype(float),
+        open_interest=book.open_interest.astype(float),
+        iv=book.iv,
+        delta=book.delta,
+        gamma=book.gamma,
+        theta=none,
+        vega=none,
+        rho=none,
+        quoted_at=book.quoted_at.astype("datetime64[ms]"),
+        standard=np.full(len(book), True),
+    )
+
+
+def test_the_volatilities_of_the_sandbox_are_found():
+    market = Market(seed=7)
+    options = Options(market)
+    now = int(AT.timestamp()) * 1000
+    at30, forwards = [], []
+    for symbol in ["AAPL", "SPY", "F", "$SPX", "CMCSA", "COO", "CRWD", "FFIV", "PANW", "GS"]:
+        full = told(options.book(symbol, now))
+        known = {(t["expiration"], t["root"]): t for t in options.truth(symbol, now)["term"]}
+        found, true = [], []
+        for one in expiries(full, full.at):
+            term = known[(one.day.isoformat(), one.root)]
+            future = forward(one, SANDBOX_RATE)
+            if one.years < 0.3:  # beyond, early exercise biases raw parity
+                forwards.append(abs(future.value / term["forward"] - 1))
+            if (atm := smile(one, future.value).atm()).value is not None:
+                found.append(Point(one.years, atm.value))
+                true.append(Point(term["years"], term["atm_iv"]))
+        at30.append(abs(constant_maturity(found, 30).value - constant_maturity(true, 30).value))
+    assert np.median(at30) < 0.002
+    assert max(at30) < 0.005  # half a volatility point, where a stale quote alone would move eight
+    assert np.median(forwards) < 0.0005
+    assert max(forwards) < 0.005
