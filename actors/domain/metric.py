@@ -7,15 +7,15 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`value`, or None and the reason in one sentence; a value may carry a remark in `why` too."""
+    """`value`, or None and in `why` the reason."""
 
     value: float | None
     why: str = ""
 
     @classmethod
-    def of(cls, value: float, remark: str = "") -> Self:
+    def of(cls, value: float) -> Self:
         """Return the number as a metric; one that is not finite is missing."""
-        return cls(float(value), remark) if math.isfinite(value) else cls(None, "not a number")
+        return cls(float(value)) if math.isfinite(value) else cls(None, "not a number")
 
     @classmethod
     def missing(cls, why: str) -> Self:

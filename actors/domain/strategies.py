@@ -11,6 +11,7 @@ from actors.domain.metric import Metric
 
 SHARES = 100  # a contract
 NOTHING = 1e-9  # of the position's size: a profit below is rounding
+SELDOM = 1e-9  # a probability below which a mean would be made of rounding
 
 Range = tuple[float, float]  # of prices of the underlying, dollars; the upper end may be infinite
 
@@ -80,15 +81,15 @@ class Lognormal:
 
     def below(self, price: float) -> float:
         """Return the probability of ending below a price."""
-        return _normal(self._d(price, +0.5)) if price > 0 else 0.0
-
-    def share_below(self, price: float) -> float:
-        """Return E[S; S < price], dollars."""
-        return self.forward * _normal(self._d(price, -0.5)) if price > 0 else 0.0
+        return _normal(self._d(price, +0.5))
 
     def within(self, low: float, high: float) -> float:
         """Return the probability of ending between two prices."""
-        return self.below(high) - self.below(low)
+        return _between(self._d(low, +0.5), self._d(high, +0.5))
+
+    def share_within(self, low: float, high: float) -> float:
+        """Return E[S; low < S < high], dollars."""
+        return self.forward * _between(self._d(low, -0.5), self._d(high, -0.5))
 
     def touch(self, price: float, spot: float) -> float:
         """Return the probability of reaching a price at any time until then, from `spot` now.
@@ -110,8 +111,8 @@ class Lognormal:
         return min(straight + mirrored, 1.0)
 
     def _d(self, price: float, half: float) -> float:
-        if price == math.inf:
-            return math.inf
+        if price <= 0 or price == math.inf:
+            return math.inf if price > 0 else -math.inf
         width = self.volatility * math.sqrt(self.years)
         return math.log(price / self.forward) / width + half * width
 
@@ -245,8 +246,10 @@ def odds(payoff: Payoff, law: Lognormal) -> Odds:
     return Odds(
         chance,
         won + lost,
-        Metric.of(won / chance) if chance > 0 else Metric.missing("no profit is possible"),
-        Metric.of(lost / risk) if risk > 0 else Metric.missing("no loss is possible"),
+        Metric.of(won / chance)
+        if chance > SELDOM
+        else Metric.missing("no profit is to be expected"),
+        Metric.of(lost / risk) if risk > SELDOM else Metric.missing("no loss is to be expected"),
     )
 
 
@@ -262,10 +265,17 @@ def _mean(payoff: Payoff, ranges: tuple[Range, ...], law: Lognormal) -> float:
         for low, high, profit, slope in payoff.parts():
             a, b = max(first, low), min(last, high)
             if a < b:
-                share = law.share_below(b) - law.share_below(a)
-                terms += [(profit - slope * low) * law.within(a, b), slope * share]
+                terms += [
+                    (profit - slope * low) * law.within(a, b),
+                    slope * law.share_within(a, b),
+                ]
     return math.fsum(terms)
 
 
 def _normal(x: float) -> float:
     return math.erfc(-x / math.sqrt(2)) / 2
+
+
+def _between(a: float, b: float) -> float:
+    """Return the probability of a standard normal between a and b, exact in both tails."""
+    return _normal(-a) - _normal(-b) if a > 0 else _normal(b) - _normal(a)
