@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from actors.domain.families import LEGS, Family, build, named
@@ -27,6 +27,7 @@ FIXTURES = (
     Path(os.environ.get("VOLARIS_FIXTURES") or Path(__file__).parents[3] / "shared" / "fixtures")
     / "options"
 )
+ANY_TIME = settings(deadline=None)  # a busy machine is no failure
 recorded = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no published cases in {FIXTURES}")
 
 NEAR, FAR = date(2026, 12, 18), date(2027, 1, 15)
@@ -132,6 +133,7 @@ laws = st.builds(Lognormal, st.floats(5, 300), st.floats(0.05, 2), st.floats(0.0
 spots = st.floats(0, 1000)
 
 
+@ANY_TIME
 @given(positions, spots)
 def test_the_payoff_is_the_sum_of_its_legs(legs, spot):
     expected = math.fsum(leg.intrinsic(spot) - leg.cost for leg in legs)
@@ -141,6 +143,7 @@ def test_the_payoff_is_the_sum_of_its_legs(legs, spot):
     )
 
 
+@ANY_TIME
 @given(positions, st.floats(1e-3, 1000))
 def test_breakevens_are_roots_and_bound_where_there_is_profit_and_loss(legs, spot):
     found = payoff(legs)
@@ -158,6 +161,7 @@ def test_breakevens_are_roots_and_bound_where_there_is_profit_and_loss(legs, spo
         assert flat == sorted(flat)
 
 
+@ANY_TIME
 @given(positions, spots, st.integers(1, 50))
 def test_profit_and_loss_never_pass_their_extremes_and_reach_them(legs, spot, lots):
     found = payoff(legs)
@@ -172,6 +176,7 @@ def test_profit_and_loss_never_pass_their_extremes_and_reach_them(legs, spot, lo
     assert many.breakevens == pytest.approx(found.breakevens, abs=1e-9)
 
 
+@ANY_TIME
 @given(positions, laws, st.floats(0.1, 20))
 def test_probabilities_are_such_and_do_not_depend_on_the_currency(legs, law, scale):
     found = odds(payoff(legs), law)
@@ -187,6 +192,7 @@ def test_probabilities_are_such_and_do_not_depend_on_the_currency(legs, law, sca
     assert again.expected == pytest.approx(found.expected * scale, abs=1e-9 * size * scale)
 
 
+@ANY_TIME
 @given(positions, laws)
 def test_the_expected_value_is_that_of_blacks_formula(legs, law):
     width = law.volatility * math.sqrt(law.years)
@@ -220,6 +226,7 @@ def test_the_odds_are_those_of_a_simulation():
     assert told.if_losing.value == pytest.approx(profits[profits < 0].mean(), abs=1.5)
 
 
+@ANY_TIME
 @given(laws, st.floats(5, 300), st.floats(1, 600))
 def test_touching_is_at_least_as_likely_as_ending_beyond(law, spot, price):
     beyond = law.below(price) if price < spot else 1 - law.below(price)
@@ -371,6 +378,7 @@ def test_cover_is_used_once_and_must_live_long_enough():
     assert far.requirement == pytest.approx(1700)  # less than the spread's 9,500
 
 
+@ANY_TIME
 @given(positions, st.floats(1, 500), st.integers(2, 9))
 def test_margin_is_never_negative_and_grows_with_the_size(legs, spot, lots):
     one = margin(legs, spot)
