@@ -26,6 +26,7 @@ class Tally:
 
     counted: int | None  # None = no volume has been told yet
     day: date
+    source: str | None = None  # whose volumes are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,6 @@ class Seen:
     at: datetime
     volume: int | None
     tally: Tally
-    source: str  # whose observation it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def observe(seen: Seen | None, bar: Bar | None, quote: Quote, now: datetime) -> 
     `bar` is the stored bar of the quote's minute.  The day's first observation counts from 0 if there
     was one of an earlier day, else from itself.  A volume that falls is a correction: it is taken back
     as far as the bar of the minute has it, and no further, so no volume is ever negative.  Vendors' tapes
-    differ, so where another one tells the quote counting begins anew from it: what traded between the
-    two is in no bar, rather than a difference of two tapes.
+    differ, so where another one tells a volume counting begins anew from it: what traded between the
+    two is in no bar, rather than a difference of two tapes.  One that tells none leaves the count as it is.
     """
     if seen is not None and quote.at < seen.at:
         return None
@@ -92,13 +92,18 @@ def observe(seen: Seen | None, bar: Bar | None, quote: Quote, now: datetime) -> 
 def _tally(seen: Seen | None, quote: Quote) -> Tally:
     """Return where counting stands before the quote is counted."""
     day = trading_day(quote.at)
-    if seen is None or seen.source != quote.source:
-        return Tally(quote.volume, day)
+    anew = Tally(quote.volume, day, quote.source)
+    if seen is None or seen.tally.counted is None:
+        return anew
+    if quote.volume is None:
+        return seen.tally
+    if seen.tally.source != quote.source:
+        return anew
     if seen.tally.day < day:
         # In the early morning a vendor may still show yesterday's total: the day has not begun then.
-        begun = quote.volume is None or quote.volume != seen.volume
-        return Tally(0, day) if begun else seen.tally
-    return Tally(quote.volume, day) if seen.tally.counted is None else seen.tally
+        begun = quote.volume not in (seen.volume, seen.tally.counted)
+        return Tally(0, day, quote.source) if begun else seen.tally
+    return seen.tally
 
 
 def _merged(bar: Bar | None, quote: Quote, price: float, volume: int) -> Bar:

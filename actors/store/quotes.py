@@ -34,33 +34,34 @@ NAMES = tuple(name for name, _ in FIELDS)
 OF_QUOTE = attrgetter(*NAMES)
 COLUMNS = ", ".join(NAMES)
 
-GIVEN = ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(FIELDS, 5))
+GIVEN = ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(FIELDS, 6))
 STORED, NEW = (", ".join(f"{row}.{name}" for name in NAMES) for row in ("q", "EXCLUDED"))
 
 # An older quote never overwrites a newer one; one that says nothing new writes nothing.
 UPSERT = f"""
-INSERT INTO quotes AS q (ticker_id, counted, counted_on, {COLUMNS}, fetched_at)
+INSERT INTO quotes AS q (ticker_id, counted, counted_on, counted_by, {COLUMNS}, fetched_at)
 SELECT t.*, $1::timestamptz
-FROM unnest($2::smallint[], $3::bigint[], $4::date[], {GIVEN})
-     AS t(ticker_id, counted, counted_on, {COLUMNS})
+FROM unnest($2::smallint[], $3::bigint[], $4::date[], $5::text[], {GIVEN})
+     AS t(ticker_id, counted, counted_on, counted_by, {COLUMNS})
 ORDER BY t.ticker_id
 ON CONFLICT (ticker_id) DO UPDATE
-SET counted = EXCLUDED.counted, counted_on = EXCLUDED.counted_on, fetched_at = EXCLUDED.fetched_at,
+SET counted = EXCLUDED.counted, counted_on = EXCLUDED.counted_on, counted_by = EXCLUDED.counted_by,
+    fetched_at = EXCLUDED.fetched_at,
     {", ".join(f"{name} = EXCLUDED.{name}" for name in NAMES)}
 WHERE q.at <= EXCLUDED.at
-  AND (q.counted, q.counted_on, {STORED})
-      IS DISTINCT FROM (EXCLUDED.counted, EXCLUDED.counted_on, {NEW})
+  AND (q.counted, q.counted_on, q.counted_by, {STORED})
+      IS DISTINCT FROM (EXCLUDED.counted, EXCLUDED.counted_on, EXCLUDED.counted_by, {NEW})
 """  # noqa: S608  (column names of ours)
 LATEST = f"""
-SELECT t.symbol, q.counted, q.counted_on, q.fetched_at, {STORED}
+SELECT t.symbol, q.counted, q.counted_on, q.counted_by, q.fetched_at, {STORED}
 FROM quotes q JOIN tickers t ON t.id = q.ticker_id
 WHERE t.active
 """  # noqa: S608
 
 
 BEFORE = """
-SELECT k.ticker_id, q.at AS seen_at, q.volume AS seen_volume, q.source AS seen_source,
-       q.counted, q.counted_on,
+SELECT k.ticker_id, q.at AS seen_at, q.volume AS seen_volume,
+       q.counted, q.counted_on, q.counted_by,
        b.at, b.open, b.high, b.low, b.close, b.volume, b.polled, b.source
 FROM unnest($1::smallint[], $2::timestamptz[]) AS k(ticker_id, minute)
 LEFT JOIN quotes q ON q.ticker_id = k.ticker_id
@@ -97,13 +98,16 @@ async def upsert(
     if not newest:
         return 0
     given = tallies or {}
-    told = [given.get(q.symbol) or Tally(q.volume, trading_day(q.at)) for q in newest.values()]
+    told = [
+        given.get(q.symbol) or Tally(q.volume, trading_day(q.at), q.source) for q in newest.values()
+    ]
     status = await connection.execute(
         UPSERT,
         aware(fetched_at),
         [ids[symbol] for symbol in newest],
         [tally.counted for tally in told],
         [tally.day for tally in told],
+        [tally.source for tally in told],
         *zip(*map(OF_QUOTE, newest.values()), strict=True),
     )
     return count(status)
@@ -115,7 +119,7 @@ async def latest(connection: Connection) -> list[StoredQuote]:
         StoredQuote(
             Quote(symbol=row["symbol"], **{name: row[name] for name in NAMES}),
             row["fetched_at"],
-            Tally(row["counted"], row["counted_on"]),
+            Tally(row["counted"], row["counted_on"], row["counted_by"]),
         )
         for row in await connection.fetch(LATEST)
     ]
@@ -135,8 +139,7 @@ async def before(
             Seen(
                 row["seen_at"],
                 row["seen_volume"],
-                Tally(row["counted"], row["counted_on"]),
-                row["seen_source"],
+                Tally(row["counted"], row["counted_on"], row["counted_by"]),
             )
             if row["seen_at"]
             else None,
