@@ -24,9 +24,15 @@ _ROWS = 8192  # at once: what a core's second-level cache holds of the temporari
 _SMALLEST = (
     1e-12  # of sigma * sqrt(years): below it an option is worth its intrinsic value to the last bit
 )
-_NOISE = (
-    2.0**-48
-)  # of spot or strike: what is left of the time value of a price in the money is rounding
+# Of spot or strike: what is left of the time value of a price in the money is rounding.
+_NOISE = 2.0**-48
+_SHORTEST = 1e-9  # years, 30 ms: a shorter time to expiry is none
+# Beyond these a row is INPUT: no market has them, and nothing within them overflows.
+_LONGEST = 1e4  # years
+_DEAREST = 1e12  # dollars; its inverse is the cheapest
+_FASTEST = 100.0  # rate and carry a year
+_FURTHEST = 100.0  # rate and carry times years
+WILDEST = 1e3  # sigma a year
 
 # (1 + 2x) erfcx(x) on x >= 0 as a polynomial in (x - 3)/(x + 3), fitted to 60 digits at Chebyshev nodes; the
 # form is Shepherd and Laframboise's (1981).  Relative error below 6e-16 from 0 to 1e8.
@@ -126,13 +132,13 @@ def normal(x: Floats) -> tuple[Floats, Floats]:
 
 def unusable(*positive: Floats, years: Floats, rate: Floats, carry: Floats) -> Codes:
     """Return INPUT or EXPIRED for the rows whose terms allow no answer, OK for the others."""
-    good = np.isfinite(years) & np.isfinite(rate) & np.isfinite(carry)
+    good = np.isfinite(years) & (np.abs(years) < _LONGEST)
     for field in positive:
-        good &= np.isfinite(field) & (field > 0)
-    # what would overflow an exponential is no rate
-    with np.errstate(invalid="ignore", over="ignore"):
-        good &= np.abs(rate * years) + np.abs(carry * years) < 300.0
-        reason = np.where(years <= 0, Reason.EXPIRED, Reason.OK)
+        good &= (field > 1.0 / _DEAREST) & (field < _DEAREST)
+    for field in (rate, carry):
+        good &= np.abs(field) < _FASTEST
+        good &= np.abs(np.where(good, field, 0.0) * np.where(good, years, 0.0)) < _FURTHEST
+    reason = np.where(years < _SHORTEST, Reason.EXPIRED, Reason.OK)
     return np.where(good, reason, Reason.INPUT).astype(np.int8)
 
 
@@ -191,7 +197,7 @@ def _greeks(
     call: Floats,
 ) -> Columns:
     reason = unusable(spot, strike, years=years, rate=rate, carry=carry)
-    reason[~(np.isfinite(sigma) & (sigma >= 0) & np.isfinite(call))] = Reason.INPUT
+    reason[~((sigma >= 0) & (sigma < WILDEST) & np.isfinite(call))] = Reason.INPUT
     bad = reason != Reason.OK
     if bad.any():
         spot, strike, years, sigma = (
@@ -265,6 +271,7 @@ def _implied(
             np.where(bad, 1.0, field) for field in (price, spot, strike, years)
         )
         rate, carry = (np.where(bad, 0.0, field) for field in (rate, carry))
+    price = np.minimum(price, 2.0 * _DEAREST)
     now = spot * np.exp(-carry * years)
     later = strike * np.exp(-rate * years)
     within = np.where(call != 0, now - later, later - now)
