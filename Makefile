@@ -42,6 +42,7 @@ bench: $(STAMP)  ## run every benchmark
 	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.failover
 	$(BIN)/python -m benchmarks.limits
+	$(BIN)/python -m benchmarks.implied_vol
 
 soak: $(STAMP)   ## 5,000 price cycles in an hour while every part is killed in turn
 	$(BIN)/python -m benchmarks.soak

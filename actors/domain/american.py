@@ -34,7 +34,7 @@ from actors.domain.black_scholes import (
 
 Rows = NDArray[np.intp]
 
-_CELLS = 1 << 16  # doubles in one temporary: what stays in a core's cache
+_CELLS = 1 << 15  # doubles in one temporary: what stays in a core's cache
 _STILL = 1e-6  # of sigma * sqrt(years): below it the future is as good as known
 _BANDS = np.log(
     [0.1, 0.8, 6.4]

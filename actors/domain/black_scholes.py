@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 Codes = NDArray[np.int8]  # of Reason
 Columns = tuple[NDArray[Any], ...]
 
-_ROWS = 8192  # at once: what a core's second-level cache holds of the temporaries
+_ROWS = 16384  # at once: what a core's second-level cache holds of the temporaries
 _SMALLEST = (
     1e-12  # of sigma * sqrt(years): below it an option is worth its intrinsic value to the last bit
 )
