@@ -357,14 +357,14 @@ def _search(
     sigma, ended = start.copy(), np.zeros(len(cost), dtype=np.bool_)
     rows = np.arange(len(cost))
     low, high, tried = floor.copy(), start.copy(), np.zeros(len(cost), dtype=np.bool_)
-    miss = _worth(puts, start, boundaries, rows, scheme)[0] - cost
-    vega = black_scholes.greeks(
+    plain = black_scholes.greeks(
         np.exp(puts.x), 1.0, puts.years, puts.rate, puts.carry, start, call=False
-    ).vega
+    )
+    miss = _worth(puts, start, boundaries, rows, scheme, plain.price)[0] - cost
     before, last = start.copy(), miss
     ended |= miss <= _TINY
     with np.errstate(all="ignore"):
-        guess = start - miss / vega
+        guess = start - miss / plain.vega
     for turn in range(_SEARCHES):
         rows = rows[~ended[rows]]
         if not rows.size:
@@ -397,16 +397,22 @@ def _search(
 
 
 def _worth(
-    puts: _Puts, sigma: Floats, boundaries: _Boundaries, rows: Rows, scheme: Scheme
+    puts: _Puts,
+    sigma: Floats,
+    boundaries: _Boundaries,
+    rows: Rows,
+    scheme: Scheme,
+    plain: Floats | None = None,
 ) -> tuple[Floats, Bools]:
-    """Return what puts are worth, and whether they are better held than exercised now."""
+    """Return what puts are worth, and whether they are better held than exercised now; `plain` is European."""
     worth, held = np.empty(len(sigma)), np.empty(len(sigma), dtype=np.bool_)
     size = max(_CELLS // scheme.pricing, 1)
     for begin in range(0, len(sigma), size):
         part = slice(begin, begin + size)
         some, v = puts[part], sigma[part]
         edge = boundaries.at(rows[part], v)
-        european, least = some.european(v), some.intrinsic()
+        european = some.european(v) if plain is None else plain[part]
+        least = some.intrinsic()
         held[part] = (some.x > edge[:, -1]) | (european > least)
         value = np.where(held[part], european + _premium(some, v, edge, scheme), least)
         worth[part] = np.maximum(value, np.maximum(european, least))
@@ -421,8 +427,10 @@ def _premium(puts: _Puts, sigma: Floats, edge: Floats, scheme: Scheme) -> Floats
     v = sigma[:, None] * np.sqrt(years) * z
     d = (puts.x[:, None] - edge[:, :-1] + (r - q) * t) / v - 0.5 * v
     gain = r * np.exp(-r * t) * normal(-d)[0]
-    if puts.carry.any():
-        gain -= q * np.exp(puts.x[:, None] - q * t) * normal(-d - v)[0]
+    paying = np.flatnonzero(puts.carry)
+    if paying.size:
+        q, t, v, d = q[paying], t[paying], v[paying], d[paying]
+        gain[paying] -= q * np.exp(puts.x[paying, None] - q * t) * normal(-d - v)[0]
     premium: Floats = 2.0 * puts.years * (gain @ (weight * z))
     return premium
 
@@ -480,11 +488,13 @@ def _edges(years: Floats, rate: Floats, carry: Floats, sigma: Floats, scheme: Sc
     size = max(_CELLS // (scheme.nodes * scheme.points), 1)
     steep = (rate - carry) ** 2 * years > _STEEP * sigma**2
     edge = np.empty((len(years), scheme.pricing + 1))
-    for rows, hard in ((np.flatnonzero(~steep), False), (np.flatnonzero(steep), True)):
+    paying = carry != 0  # what pays nothing needs half of the work
+    for some, hard in ((~steep & ~paying, False), (~steep & paying, False), (steep, True)):
+        rows = np.flatnonzero(some)
         for begin in range(0, len(rows), size):
-            some = rows[begin : begin + size]
-            edge[some] = _edge(
-                years[some], rate[some], carry[some], sigma[some], scheme, steep=hard
+            part = rows[begin : begin + size]
+            edge[part] = _edge(
+                years[part], rate[part], carry[part], sigma[part], scheme, steep=hard
             )
     return edge
 
