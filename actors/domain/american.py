@@ -134,7 +134,10 @@ def price(
     *,
     scheme: Scheme = CHAIN,
 ) -> Priced:
-    """Return what American options are worth: dollars a share, to 2e-5 of the strike by `CHAIN`, 1e-9 by `EXACT`.
+    """Return what American options are worth, dollars a share.
+
+    Error over the larger of spot and strike, rates to 15 % and carry to 100 % a year: of `CHAIN` 2e-5 for 99 rows
+    in 100, 1.3e-4 at worst; of `EXACT` 3e-9 for 99 in 100, 1.1e-4 at worst.
 
     EXERCISE where that is the intrinsic value.  EUROPEAN where `carry < rate <= 0` of a put, `rate < carry <= 0`
     of a call: that has two boundaries, and the European value or exercise now is given, a lower bound.
@@ -542,7 +545,10 @@ def _edge(
                 chance, bell = normal(d3 + v3)
                 m += q * bell_width * (grow_q * bell).sum(axis=2)
                 m += q * span * (grow_q * z * chance).sum(axis=2)
-            slope = d / (v * v) * (up / m - down / n)
+            with np.errstate(
+                all="ignore"
+            ):  # far below the boundary both are 0; the node then stays
+                slope = d / (v * v) * (up / m - down / n)
         with np.errstate(all="ignore"):
             f = np.exp(-drift * t - b) * n / m  # over b
             f = b + np.log1p((f - 1.0) / (1.0 - f * slope))
