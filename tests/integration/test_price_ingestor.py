@@ -328,7 +328,10 @@ async def test_a_killed_server_in_the_middle_of_a_refresh_costs_nothing(pool, cl
             pool.trade(10)
             refresh = asyncio.create_task(ingestor.refresh())
             await asyncio.sleep(0.006 * turn)
-            os.kill(embedded.server_pid(home), signal.SIGKILL)
+            async with asyncio.timeout(60):
+                while (server := embedded.server_pid(home)) is None:  # just being started anew
+                    await asyncio.sleep(0.01)
+            os.kill(server, signal.SIGKILL)
             assert not (await refresh).failed
             await ingestor.prune()  # partitions come and go under statements that are prepared
         assert sum(bar.volume for bar in await minutes(ingestor, "AAPL", clock)) == 40
