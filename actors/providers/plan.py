@@ -14,7 +14,6 @@ from datetime import UTC, datetime, time, timedelta
 from actors.domain.calendar import NEW_YORK
 
 ROLLING = {"s": 1.0, "min": 60.0, "h": 3600.0}  # seconds
-CALENDAR = ("day", "month")
 BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SYMBOLS = "symbols"
 GRAMMAR = (

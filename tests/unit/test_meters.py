@@ -139,11 +139,6 @@ def test_an_unusable_text_is_refused(text: str) -> None:
         read(text)
 
 
-# Databento allows 20/s of metadata and 100/s of bars: the app keeps the first, the sandbox counts
-# the second.
-LARGER = {"databento": "100/s"}
-
-
 @pytest.mark.parametrize("name", PLANS)
 def test_what_an_adapter_keeps_by_itself_is_within_a_plan(name: str) -> None:
     module, _, attribute = PROVIDERS[name].partition(":")
